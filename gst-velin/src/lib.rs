@@ -1,0 +1,1 @@
+//! The Velin GStreamer plugin: `velinsink` and `velinsrc`.

@@ -1,0 +1,1 @@
+//! The launcher: presets that build capture, mix and playback pipelines.
