@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod entropy;
 pub mod handshake;
 pub mod identity;
 pub mod playout;

@@ -1,1 +1,5 @@
-//! Being built.
+//! Who a device is: one X25519 key, its printable forms, and whom it trusts.
+
+mod key;
+
+pub use key::{Identity, PublicKey, SharedSecret};
