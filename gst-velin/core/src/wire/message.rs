@@ -1,0 +1,491 @@
+//! Control messages: JSON with closed vocabularies.
+//!
+//! Unknown members are ignored, so that a later version may add some; a member that must not be
+//! ignored is named in `critical`, and then an unknown one is an error.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::VERSIONS;
+use crate::codec::{ChannelMap, Position, SampleFormat, StreamFormat};
+use crate::identity::Name;
+use crate::units::{Channels, SampleRate};
+
+/// Deepest nesting of a message.
+const MAX_DEPTH: usize = 8;
+
+/// Most streams one message names.
+const MAX_STREAMS: usize = 64;
+
+/// Every value of `t` this version knows.
+const TYPES: [&str; 7] =
+    ["accept", "path-lost", "rekey", "rekey-ack", "stream-add", "stream-ok", "stream-remove"];
+
+/// Most formats one offer lists.
+const MAX_FORMATS: usize = 16;
+
+/// What the initiator says in the handshake's last message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Every version the initiator speaks.
+    pub versions: Vec<u8>,
+    /// Why it calls.
+    pub intent: Intent,
+    /// Program and version, for logs. Absent unless the initiator trusts the responder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Name>,
+    /// What the device calls itself: a claim, not an identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Where the initiator receives UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpEndpoint>,
+    /// Names of members that must be understood.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub critical: Vec<String>,
+}
+
+impl Hello {
+    /// The most bytes a Hello may have.
+    pub const MAX: usize = 1024;
+
+    /// As JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Bounded by [`MAX`](Self::MAX).
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        if bytes.len() > Self::MAX {
+            return Err(MessageError::TooLarge);
+        }
+        let hello: Self = parse(bytes)?;
+        known(&hello.critical)?;
+        Ok(hello)
+    }
+}
+
+/// What a caller wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Intent {
+    /// To become known.
+    Pair,
+    /// To send or receive audio.
+    Stream,
+}
+
+/// Where a peer receives UDP, at the address its TCP connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpEndpoint {
+    /// The port; 0 = no UDP.
+    pub port: u16,
+    /// The largest UDP payload it takes.
+    pub mtu: u16,
+}
+
+/// A message on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "kebab-case")]
+pub enum Message {
+    /// The responder takes the session.
+    Accept(Accept),
+    /// Nothing came over UDP for a while: use TCP and probe again.
+    PathLost,
+    /// New keys, first half: the public X25519 key of epoch `epoch`, in hexadecimal.
+    Rekey {
+        /// The epoch to come.
+        epoch: u8,
+        /// 32 bytes.
+        #[serde(rename = "pub")]
+        public: Hex<32>,
+    },
+    /// New keys, second half.
+    RekeyAck {
+        /// The epoch to come.
+        epoch: u8,
+        /// 32 bytes.
+        #[serde(rename = "pub")]
+        public: Hex<32>,
+    },
+    /// A stream the sender of the message offers, or asks for.
+    StreamAdd(StreamOffer),
+    /// The other side takes the stream.
+    StreamOk(StreamAnswer),
+    /// The stream is over, or refused: `code` says why.
+    StreamRemove {
+        /// Which.
+        id: u16,
+        /// A [`CloseCode`](super::CloseCode).
+        code: u16,
+    },
+}
+
+impl Message {
+    /// As JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        // Only types that JSON can hold are inside.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// `bytes` is one whole message; the caller bounds its size.
+    ///
+    /// A type this version does not know is [`MessageError::UnknownType`], which the session
+    /// passes over: a newer peer may say more than we understand.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        #[derive(Deserialize)]
+        struct Tag {
+            t: String,
+        }
+        let tag: Tag = parse(bytes)?;
+        if !TYPES.contains(&tag.t.as_str()) {
+            return Err(MessageError::UnknownType);
+        }
+        let message: Self = parse(bytes)?;
+        if let Self::StreamAdd(offer) = &message
+            && (offer.formats.is_empty() || offer.formats.len() > MAX_FORMATS)
+        {
+            return Err(MessageError::Json("an offer lists 1 to 16 formats".into()));
+        }
+        if let Self::Accept(accept) = &message {
+            if accept.streams.len() > MAX_STREAMS {
+                return Err(MessageError::TooLarge);
+            }
+            known(&accept.critical)?;
+        }
+        Ok(message)
+    }
+}
+
+/// The responder's answer to a Hello.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// Every version the responder speaks.
+    pub versions: Vec<u8>,
+    /// Program and version, for logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Name>,
+    /// What the device calls itself: a claim, not an identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Where the responder receives UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpEndpoint>,
+    /// Answers to streams offered so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamAnswer>,
+    /// Names of members that must be understood.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub critical: Vec<String>,
+}
+
+/// A stream on offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamOffer {
+    /// Its number in this session, chosen by the side that opens it.
+    pub id: u16,
+    /// Which way the audio goes, seen from the side that offers.
+    pub dir: StreamDirection,
+    /// What the sender calls it.
+    pub name: Name,
+    /// The same in every session for as long as the sender's timeline goes on.
+    pub uuid: StreamUuid,
+    /// What it is for.
+    pub kind: StreamKind,
+    /// In order of preference.
+    pub formats: Vec<FormatOffer>,
+}
+
+/// A stream taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamAnswer {
+    /// The offer's id.
+    pub id: u16,
+    /// Which of its formats, counted from 0.
+    pub format: u8,
+}
+
+/// Which way the audio goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamDirection {
+    /// From the peer that says it to the other: to be played there.
+    Send,
+    /// From the other peer to the one that says it.
+    Recv,
+}
+
+/// What a stream is for; decides which grant it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamKind {
+    /// To be played by the receiver.
+    Playback,
+    /// Something a later version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One way to code a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "c", rename_all = "kebab-case")]
+pub enum FormatOffer {
+    /// Interleaved PCM.
+    Pcm {
+        /// `S16LE`, `S24LE` or `F32LE`.
+        f: String,
+        /// Frames per second.
+        rate: u32,
+        /// Channels.
+        ch: u8,
+        /// One position per channel.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        map: Vec<String>,
+        /// Frames in a block.
+        frames: u32,
+    },
+    /// A codec this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl FormatOffer {
+    /// The offer of `format`.
+    pub fn pcm(format: &StreamFormat) -> Self {
+        Self::Pcm {
+            f: format.sample.name().to_owned(),
+            rate: format.rate.hz(),
+            ch: format.channels().get() as u8,
+            map: format.map.positions().iter().map(|p| p.name().to_owned()).collect(),
+            frames: format.frames_per_block,
+        }
+    }
+
+    /// The format, if it is one this code can carry whole inside `mtu` bytes of UDP payload.
+    pub fn to_format(&self, mtu: usize) -> Option<StreamFormat> {
+        let Self::Pcm { f, rate, ch, map, frames } = self else { return None };
+        let channels = Channels::new(*ch)?;
+        let map = if map.is_empty() {
+            match channels {
+                Channels::MONO => ChannelMap::mono(),
+                Channels::STEREO => ChannelMap::stereo(),
+                _ => ChannelMap::unpositioned(channels),
+            }
+        } else {
+            let positions: Option<Vec<_>> = map.iter().map(|n| Position::from_name(n)).collect();
+            ChannelMap::new(&positions?).ok().filter(|m| m.channels() == channels)?
+        };
+        let format = StreamFormat {
+            sample: SampleFormat::from_name(f)?,
+            rate: SampleRate::new(*rate)?,
+            map,
+            frames_per_block: *frames,
+        };
+        let fits = *frames >= crate::codec::MIN_BLOCK_FRAMES
+            && *frames <= 65_535
+            && format.block_bytes() + crate::codec::BLOCK_OVERHEAD <= mtu;
+        fits.then_some(format)
+    }
+}
+
+/// A stream's name for machines: 128 random bits, drawn when the sender's timeline starts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StreamUuid(pub Hex<16>);
+
+impl fmt::Debug for StreamUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from(self.0))
+    }
+}
+
+/// Bytes written as lower-case hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hex<const N: usize>(pub [u8; N]);
+
+impl<const N: usize> TryFrom<String> for Hex<N> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bytes = text.as_bytes();
+        if bytes.len() != 2 * N {
+            return Err(format!("expected {} hexadecimal digits", 2 * N));
+        }
+        let digit = |b: u8| (b as char).to_digit(16).filter(|_| !b.is_ascii_uppercase());
+        let mut out = [0; N];
+        for (o, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+            let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
+                return Err("not lower-case hexadecimal".into());
+            };
+            *o = (high << 4 | low) as u8;
+        }
+        Ok(Self(out))
+    }
+}
+
+impl<const N: usize> From<Hex<N>> for String {
+    fn from(hex: Hex<N>) -> Self {
+        hex.0.iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl<const N: usize> fmt::Debug for Hex<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{N} bytes")
+    }
+}
+
+/// What is wrong with a control message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// A member that must be understood and is not.
+    #[error("the peer requires a feature this version does not have")]
+    Critical,
+    /// Nested deeper than allowed.
+    #[error("a control message nested deeper than {MAX_DEPTH} levels")]
+    Depth,
+    /// Not JSON, or not of the documented shape.
+    #[error("a malformed control message: {0}")]
+    Json(String),
+    /// Above its bound.
+    #[error("a control message above its bound")]
+    TooLarge,
+    /// A type this version does not know; to be passed over.
+    #[error("a control message of an unknown type")]
+    UnknownType,
+}
+
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, MessageError> {
+    bounded_depth(bytes)?;
+    // The text of a serde error may quote the peer; only where it happened is kept.
+    serde_json::from_slice(bytes).map_err(|e| MessageError::Json(format!("column {}", e.column())))
+}
+
+/// Counts brackets outside of strings.
+fn bounded_depth(json: &[u8]) -> Result<(), MessageError> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for b in json {
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(MessageError::Depth);
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// This version knows no critical members.
+fn known(critical: &[String]) -> Result<(), MessageError> {
+    if critical.is_empty() { Ok(()) } else { Err(MessageError::Critical) }
+}
+
+/// The highest version both sides speak.
+pub fn common_version(theirs: &[u8]) -> Option<u8> {
+    VERSIONS.iter().copied().filter(|v| theirs.contains(v)).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn offer() -> StreamOffer {
+        let format = StreamFormat {
+            sample: SampleFormat::S16Le,
+            rate: SampleRate::HZ_48000,
+            map: ChannelMap::stereo(),
+            frames_per_block: 120,
+        };
+        StreamOffer {
+            id: 1,
+            dir: StreamDirection::Send,
+            name: Name::new("desktop").unwrap(),
+            uuid: StreamUuid(Hex([7; 16])),
+            kind: StreamKind::Playback,
+            formats: vec![FormatOffer::pcm(&format)],
+        }
+    }
+
+    #[test]
+    fn an_offer_reads_as_documented() {
+        let json = String::from_utf8(Message::StreamAdd(offer()).encode()).unwrap();
+        assert_eq!(
+            json,
+            r#"{"t":"stream-add","id":1,"dir":"send","name":"desktop","uuid":"07070707070707070707070707070707","kind":"playback","formats":[{"c":"pcm","f":"S16LE","rate":48000,"ch":2,"map":["FL","FR"],"frames":120}]}"#
+        );
+        assert_eq!(Message::decode(json.as_bytes()).unwrap(), Message::StreamAdd(offer()));
+    }
+
+    #[test]
+    fn a_format_beyond_the_mtu_or_the_vocabulary_is_no_format() {
+        let f = offer().formats.remove(0);
+        let format = f.to_format(1200).unwrap();
+        assert_eq!(format.block_duration(), Duration::from_micros(2500));
+        assert_eq!(f.to_format(500), None);
+        let with = |edit: &dyn Fn(&mut serde_json::Value)| {
+            let mut v = serde_json::to_value(&f).unwrap();
+            edit(&mut v);
+            serde_json::from_value::<FormatOffer>(v).ok().and_then(|f| f.to_format(1200))
+        };
+        assert_eq!(with(&|v| v["f"] = "audio/x-raw".into()), None);
+        assert_eq!(with(&|v| v["ch"] = 9.into()), None);
+        assert_eq!(with(&|v| v["ch"] = 3.into()), None);
+        assert_eq!(with(&|v| v["rate"] = 1.into()), None);
+        assert_eq!(with(&|v| v["frames"] = 0.into()), None);
+        assert_eq!(with(&|v| v["map"] = vec!["FL", "FL"].into()), None);
+        assert_eq!(with(&|v| v["c"] = "flac".into()), None);
+    }
+
+    #[test]
+    fn unknown_members_are_ignored_unless_critical() {
+        let h = br#"{"versions":[1,2],"intent":"stream","later":{"a":1}}"#;
+        assert_eq!(Hello::decode(h).unwrap().versions, [1, 2]);
+        let h = br#"{"versions":[1],"intent":"stream","later":1,"critical":["later"]}"#;
+        assert_eq!(Hello::decode(h), Err(MessageError::Critical));
+    }
+
+    #[test]
+    fn nesting_and_size_are_bounded() {
+        let deep = [b"{\"x\":".repeat(9), b"1".to_vec(), b"}".repeat(9)].concat();
+        assert_eq!(Hello::decode(&deep), Err(MessageError::Depth));
+        assert_eq!(Hello::decode(&vec![b' '; 1025]), Err(MessageError::TooLarge));
+        let brackets_in_text = br#"{"versions":[1],"intent":"stream","x":"[[[[[[[[[[\"[["}"#;
+        assert!(Hello::decode(brackets_in_text).is_ok());
+    }
+
+    #[test]
+    fn a_message_of_a_later_version_is_told_from_garbage() {
+        let e = Message::decode(br#"{"t":"teleport","to":"mars"}"#);
+        assert_eq!(e, Err(MessageError::UnknownType));
+        assert!(matches!(Message::decode(b"{"), Err(MessageError::Json(_))));
+        assert!(matches!(Message::decode(br#"{"t":1}"#), Err(MessageError::Json(_))));
+    }
+
+    #[test]
+    fn names_from_peers_are_checked() {
+        let bad = br#"{"versions":[1],"intent":"stream","name":"a\u001b[31m"}"#;
+        assert!(Hello::decode(bad).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            let _ = Message::decode(&bytes);
+            let _ = Hello::decode(&bytes);
+        }
+    }
+}
