@@ -1,0 +1,118 @@
+//! What a session tells its driver.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::codec::StreamFormat;
+use crate::identity::{Grants, Name, PublicKey};
+use crate::units::StreamId;
+use crate::wire::{CloseReason, FramingError, StreamOffer};
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer proved its key and we trust it. Streams may be opened.
+    Authenticated {
+        /// Who it is.
+        peer: PublicKey,
+        /// What it may do here.
+        grants: Grants,
+    },
+    /// The peer accepted us, too.
+    Open {
+        /// What it calls itself.
+        name: Option<Name>,
+    },
+    /// The peer offers a stream; answer with `accept_stream` or `refuse_stream`.
+    StreamOffered(StreamOffer),
+    /// The peer takes our stream; media may flow.
+    StreamAccepted {
+        /// Which.
+        id: StreamId,
+        /// The format it chose.
+        format: StreamFormat,
+    },
+    /// A stream is over. For an offer of ours, `reason` may be a refusal.
+    StreamRemoved {
+        /// Which.
+        id: StreamId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Media goes another way from now on.
+    RouteChanged(Route),
+    /// Nothing authenticated arrived for a second.
+    Stalled,
+    /// Something arrived again, after this long.
+    Recovered(Duration),
+    /// New keys are in use.
+    Rekeyed {
+        /// Their epoch.
+        epoch: u64,
+    },
+    /// The session is over. The last event.
+    Closed(Ended),
+}
+
+/// Which way packets of stream 0xFFFF and media leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// UDP to this address, which answered a challenge.
+    Datagram(SocketAddr),
+    /// Inside the TCP connection.
+    Stream,
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Ended {
+    /// We closed it.
+    #[error("closed: {0}")]
+    ByUs(CloseReason),
+    /// The peer closed it, authenticated.
+    #[error("the peer closed the session: {0}")]
+    ByPeer(CloseReason),
+    /// The connection ended without a CLOSE: a crash, a reset, or somebody cut it.
+    #[error("the connection ended without a goodbye")]
+    Truncated,
+    /// Nothing authenticated for too long.
+    #[error("nothing was heard from the peer for {} s", .0.as_secs())]
+    PathLost(Duration),
+    /// The handshake did not finish in time.
+    #[error("the peer did not finish the handshake within {} s", .0.as_secs())]
+    HandshakeTimeout(Duration),
+    /// What arrived is not this protocol.
+    #[error("the other side does not speak the Velin link: {0}")]
+    NotVelin(#[from] FramingError),
+    /// A handshake packet that is none, or one that nobody with the right key wrote.
+    #[error("the handshake failed: {0}")]
+    Handshake(String),
+    /// The peer speaks other versions only.
+    #[error("no common version: the peer speaks {theirs:?}, this is version 1")]
+    Version {
+        /// What the peer speaks.
+        theirs: Vec<u8>,
+    },
+    /// Somebody edited the version list on the way.
+    #[error("the version was tampered with on the way")]
+    Downgrade,
+    /// The key is nobody we trust. On a caller, nothing about us was revealed.
+    #[error("the peer is not trusted: {recipient}", recipient = .0.recipient())]
+    UnknownPeer(PublicKey),
+    /// Another key answered than the one asked for.
+    #[error("another device answered: expected {}, got {}", .expected.recipient(), .got.recipient())]
+    IdentityMismatch {
+        /// The key asked for.
+        expected: PublicKey,
+        /// The key that answered.
+        got: PublicKey,
+    },
+    /// We called ourselves.
+    #[error("the other end has this device's own key")]
+    OwnKey,
+    /// The authenticated peer broke the rules.
+    #[error("the peer misbehaved: {0}")]
+    PeerMisbehaved(String),
+}

@@ -1,0 +1,98 @@
+//! The sending half of one stream, for the thread that has the samples.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::event::Route;
+use super::sealer::{SealError, Sealer};
+use crate::units::StreamId;
+use crate::wire::{AUDIO_HEADER, AudioHeader};
+
+/// Bytes before a media packet's payload: packet header and AUDIO frame header.
+pub const MEDIA_HEAD: usize = 32;
+
+/// Bytes that sealing a block adds to its payload.
+pub const MEDIA_OVERHEAD: usize = MEDIA_HEAD + 16;
+
+/// Seals blocks of one stream of one session.
+///
+/// Cheap to clone; every clone counts through the one atomic counter of the stream's sealer, so
+/// the streaming thread and the thread that answers NACKs never use a nonce twice.
+#[derive(Clone, Debug)]
+pub struct MediaTx {
+    shared: Arc<Shared>,
+    route: Arc<ArcSwap<Route>>,
+    id: StreamId,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sealer: ArcSwapOption<Sealer>,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl MediaTx {
+    pub(super) fn new(id: StreamId, sealer: Sealer, route: Arc<ArcSwap<Route>>) -> Self {
+        let shared = Shared {
+            sealer: ArcSwapOption::from_pointee(sealer),
+            packets: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared), route, id }
+    }
+
+    /// The stream's number in its session.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Seals `payload`, which already stands at `packet[32..32 + payload_len]`, into a whole
+    /// packet at the front of `packet`; gives its length and which way to send it.
+    ///
+    /// `packet` needs [`MEDIA_OVERHEAD`] bytes beside the payload. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`SealError::Closed`] once the stream or its session is over.
+    pub fn seal(
+        &self,
+        header: &AudioHeader,
+        payload_len: usize,
+        packet: &mut [u8],
+    ) -> Result<(usize, Route), SealError> {
+        let guard = self.shared.sealer.load();
+        let sealer = guard.as_ref().ok_or(SealError::Closed)?;
+        let length = u16::try_from(payload_len).map_err(|_| SealError::TooLarge)?;
+        let head = packet.get_mut(16..16 + AUDIO_HEADER).ok_or(SealError::TooLarge)?;
+        head.copy_from_slice(&header.encode(length));
+        let n = sealer.seal(packet, AUDIO_HEADER + payload_len)?;
+        self.shared.packets.fetch_add(1, Ordering::Relaxed);
+        self.shared.bytes.fetch_add(n as u64, Ordering::Relaxed);
+        Ok((n, **self.route.load()))
+    }
+
+    /// Which way packets leave now.
+    pub fn route(&self) -> Route {
+        **self.route.load()
+    }
+
+    /// Packets and bytes sealed so far, headers and tags included.
+    pub fn sent(&self) -> (u64, u64) {
+        (self.shared.packets.load(Ordering::Relaxed), self.shared.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether the stream or its session is over.
+    pub fn is_closed(&self) -> bool {
+        self.shared.sealer.load().is_none()
+    }
+
+    pub(super) fn rekey(&self, sealer: Sealer) {
+        self.shared.sealer.store(Some(Arc::new(sealer)));
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.sealer.store(None);
+    }
+}

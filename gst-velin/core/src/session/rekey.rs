@@ -1,0 +1,89 @@
+//! New keys inside a living session: an X25519 exchange over the control stream.
+
+use std::time::Duration;
+
+use crate::entropy::Entropy;
+use crate::identity::{Identity, PublicKey, SharedSecret};
+use crate::time::MonoTime;
+
+/// New keys are made after this long.
+const INTERVAL: Duration = Duration::from_secs(15 * 60);
+
+/// A request that nobody answers within this long is made again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When to change keys, and our half of a change under way.
+pub(super) struct Rekey {
+    pending: Option<Pending>,
+    next: MonoTime,
+}
+
+struct Pending {
+    secret: Identity,
+    since: MonoTime,
+}
+
+impl Rekey {
+    /// `offset` spreads the two ends apart, so that they rarely start at once.
+    pub(super) fn new(now: MonoTime, offset: Duration) -> Self {
+        Self { pending: None, next: now + INTERVAL + offset }
+    }
+
+    /// Whether a request of ours waits for its answer.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Starts a request; gives the public half.
+    pub(super) fn start(&mut self, now: MonoTime, entropy: &mut dyn Entropy) -> PublicKey {
+        let secret = ephemeral(entropy);
+        let public = secret.public();
+        self.pending = Some(Pending { secret, since: now });
+        public
+    }
+
+    /// Drops our own request: the peer's wins.
+    pub(super) fn yield_to_peer(&mut self) {
+        self.pending = None;
+    }
+
+    /// Our request was answered. `None`: there was none, or the key is hostile.
+    pub(super) fn finish(&mut self, now: MonoTime, theirs: &PublicKey) -> Option<SharedSecret> {
+        let pending = self.pending.take()?;
+        self.next = now + INTERVAL;
+        pending.secret.agree(theirs)
+    }
+
+    /// Answers the peer's request: our public half and the secret.
+    pub(super) fn answer(
+        &mut self,
+        now: MonoTime,
+        theirs: &PublicKey,
+        entropy: &mut dyn Entropy,
+    ) -> Option<(PublicKey, SharedSecret)> {
+        let secret = ephemeral(entropy);
+        self.next = now + INTERVAL;
+        Some((secret.public(), secret.agree(theirs)?))
+    }
+
+    /// Whether a change is due.
+    pub(super) fn is_due(&self, now: MonoTime) -> bool {
+        match &self.pending {
+            Some(p) => now.since(p.since) >= PATIENCE,
+            None => now >= self.next,
+        }
+    }
+
+    pub(super) fn timeout(&self) -> MonoTime {
+        match &self.pending {
+            Some(p) => p.since + PATIENCE,
+            None => self.next,
+        }
+    }
+}
+
+fn ephemeral(entropy: &mut dyn Entropy) -> Identity {
+    let mut bytes = zeroize::Zeroizing::new([0; 32]);
+    entropy.fill(&mut bytes[..]);
+    Identity::from_secret(*bytes)
+}
