@@ -4,3 +4,117 @@
 //! receive thread:   ReceiverHalf::insert(arrival, block) ──ring──▶ PlayerHalf   :streaming thread
 //!                                                       ◀─atomics─   Mixer::render
 //! ```
+//!
+//! **One invariant:** a frame of the stream has one due time, `base + frame / rate + margin`,
+//! where `base` is the fastest recent path (the least `arrival − media time` of the last two
+//! seconds) and `margin` is the part of the playout delay beyond the block itself. The player
+//! reads on, frame by frame, at the output's pace, and compares its place with that due time only
+//! where a change is inaudible or unavoidable: at the first block, inside a gap, and when the
+//! delay has grown far beyond its target.
+//!
+//! [`stream`] makes both halves of one stream. The receiver half stays on the receive thread; the
+//! player half moves into the [`Mixer`] of the streaming thread. Neither half blocks, locks or
+//! allocates per packet.
+
+mod block;
+mod controls;
+mod counters;
+mod mixer;
+mod player;
+mod receiver;
+
+pub use block::{Block, Body, MAX_PAYLOAD};
+pub use controls::StreamControls;
+pub use counters::{StreamCounters, StreamStats};
+pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
+pub use player::PlayerHalf;
+pub use receiver::{Insert, ReceiverHalf};
+
+use std::time::Duration;
+
+use crate::codec::{ChannelMap, StreamFormat};
+use crate::units::SampleRate;
+
+/// What the output plays: interleaved `f32` in this rate and these channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputFormat {
+    /// Frames per second.
+    pub rate: SampleRate,
+    /// Where each channel belongs, in order of interleaving.
+    pub map: ChannelMap,
+}
+
+/// How long a block's first sample waits between its capture (on the fastest path seen) and its
+/// playout. The block's own duration is part of it: a block leaves only when it is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlayoutDelay {
+    /// Learned from the arrivals, one block to 200 ms; starts at one block + 8 ms.
+    Auto,
+    /// Exactly this, at most [`MAX_FIXED_DELAY`]; never less than one block.
+    Fixed(Duration),
+}
+
+/// The longest fixed playout delay.
+pub const MAX_FIXED_DELAY: Duration = Duration::from_secs(2);
+
+/// Everything that shapes one stream's playout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// What the blocks hold.
+    pub format: StreamFormat,
+    /// What the mixer plays.
+    pub output: OutputFormat,
+    /// The playout delay.
+    pub delay: PlayoutDelay,
+    /// Bit-identical output: same rate and map, alone in the mixer at gain 1, no limiter, no fade
+    /// but around gaps.
+    pub exact: bool,
+}
+
+/// Why a stream cannot be played.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// Unpositioned channels map one to one.
+    #[error(
+        "the stream has {stream} channels and the output {output}, without positions to map them \
+         by; give the output {stream} channels or positioned ones"
+    )]
+    ChannelCount {
+        /// Channels in the stream.
+        stream: usize,
+        /// Channels in the output.
+        output: usize,
+    },
+    /// Exact playout needs equal rates and equal channels.
+    #[error(
+        "exact playout needs an output of {rate} Hz with channels {map:?}; set the output's caps \
+         to the stream's or leave exact mode"
+    )]
+    NotExact {
+        /// The stream's rate in Hz.
+        rate: u32,
+        /// The stream's channels.
+        map: ChannelMap,
+    },
+    /// Blocks without frames, or larger than [`MAX_PAYLOAD`].
+    #[error(
+        "a block of {frames} frames ({bytes} bytes) cannot be played; the sender must use 1 to \
+         {MAX_PAYLOAD} bytes"
+    )]
+    BlockSize {
+        /// Frames in a block.
+        frames: u32,
+        /// Bytes in a block.
+        bytes: usize,
+    },
+    /// A fixed delay beyond the maximum.
+    #[error("a playout delay of {0:?} is too long; use at most {MAX_FIXED_DELAY:?}")]
+    Delay(Duration),
+}
+
+/// Makes the two halves of one stream. Allocates all that the stream will ever need.
+pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), StreamError> {
+    let _ = settings;
+    todo!("the two halves")
+}

@@ -1,0 +1,139 @@
+//! Counters that add up, written by the two halves, read by anyone.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+/// A stream's counters. The halves write, any thread takes a [`snapshot`](Self::snapshot).
+#[derive(Debug, Default)]
+pub struct StreamCounters {
+    // Written by the receiver half only (`late` by both).
+    pub(super) blocks: AtomicU64,
+    pub(super) late: AtomicU64,
+    pub(super) duplicate: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) reordered: AtomicU64,
+    pub(super) malformed: AtomicU64,
+    pub(super) overrun: AtomicU64,
+    /// Extra delay beyond the block that the arrivals ask for, ns.
+    pub(super) jitter_ns: AtomicI64,
+    // Written by the player half only. `sequence` is odd while a group of frames is being added.
+    sequence: AtomicU32,
+    received: AtomicU64,
+    repaired: AtomicU64,
+    concealed: AtomicU64,
+    silence: AtomicU64,
+    played: AtomicU64,
+    pub(super) reanchors: AtomicU64,
+    pub(super) delay_ns: AtomicI64,
+    pub(super) target_ns: AtomicI64,
+    /// First block the player may still use.
+    pub(super) wanted: AtomicU32,
+}
+
+/// What [`StreamCounters::snapshot`] returns.
+///
+/// Frames are frames of the output, counted by the cause of the input frame nearest to them:
+/// `received + repaired + concealed + silence == played`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamStats {
+    /// Frames from blocks that came in their first packet, the sender's silence included.
+    pub received: u64,
+    /// Frames from blocks that came as a copy or a retransmission.
+    pub repaired: u64,
+    /// Frames made up because a due block was missing.
+    pub concealed: u64,
+    /// Frames while no audio of the sender was due: before its first block, in its own pauses,
+    /// after two seconds without a block, after its end.
+    pub silence: u64,
+    /// All frames since the stream joined the mixer.
+    pub played: u64,
+    /// Blocks handed to the player.
+    pub blocks: u64,
+    /// Blocks that came after their time.
+    pub late: u64,
+    /// Blocks that came again.
+    pub duplicate: u64,
+    /// Blocks that have not come although a later one has.
+    pub lost: u64,
+    /// Blocks that came after a later one.
+    pub reordered: u64,
+    /// Blocks whose payload did not fit the stream's format.
+    pub malformed: u64,
+    /// Blocks dropped because the player took none for long.
+    pub overrun: u64,
+    /// Times the playout's place was set anew, the first time not counted.
+    pub reanchors: u64,
+    /// From a sample's capture on the fastest recent path to its playout.
+    pub delay: Duration,
+    /// What the delay should be.
+    pub target: Duration,
+}
+
+impl StreamStats {
+    /// Whether every played frame has a cause.
+    pub fn adds_up(&self) -> bool {
+        self.received + self.repaired + self.concealed + self.silence == self.played
+    }
+}
+
+/// Played frames by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FrameCounts {
+    pub(super) received: u64,
+    pub(super) repaired: u64,
+    pub(super) concealed: u64,
+    pub(super) silence: u64,
+}
+
+impl StreamCounters {
+    /// The state now; the frame counts belong together.
+    pub fn snapshot(&self) -> StreamStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let nanos = |counter: &AtomicI64| {
+            Duration::from_nanos(u64::try_from(counter.load(Ordering::Relaxed)).unwrap_or(0))
+        };
+        let mut stats = StreamStats {
+            blocks: load(&self.blocks),
+            late: load(&self.late),
+            duplicate: load(&self.duplicate),
+            lost: load(&self.lost),
+            reordered: load(&self.reordered),
+            malformed: load(&self.malformed),
+            overrun: load(&self.overrun),
+            reanchors: load(&self.reanchors),
+            delay: nanos(&self.delay_ns),
+            target: nanos(&self.target_ns),
+            ..StreamStats::default()
+        };
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            stats.received = load(&self.received);
+            stats.repaired = load(&self.repaired);
+            stats.concealed = load(&self.concealed);
+            stats.silence = load(&self.silence);
+            stats.played = load(&self.played);
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
+                return stats;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Adds one render's frames. Only the player half calls this.
+    pub(super) fn add_frames(&self, counts: FrameCounts, played: u64) {
+        // One writer: a load and a store do, and cost less than a locked addition.
+        let add = |counter: &AtomicU64, n| {
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        };
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        add(&self.received, counts.received);
+        add(&self.repaired, counts.repaired);
+        add(&self.concealed, counts.concealed);
+        add(&self.silence, counts.silence);
+        add(&self.played, played);
+        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+}
