@@ -1,12 +1,14 @@
 //! Keys by epoch: one sealer per stream for the epoch in use, openers for the epochs around it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::opener::{OpenError, Opener, PacketHeader};
-use super::sealer::Sealer;
+use super::header::Header;
+use super::opener::{OpenError, Opened, Opener};
+use super::sealer::{Sealer, Sealers};
 use crate::handshake::packets::SessionIndex;
-use crate::handshake::schedule::{Direction, Epoch, EpochSecrets, TrafficSecret};
+use crate::handshake::schedule::{Direction, Epoch, EpochSecrets};
 use crate::identity::SharedSecret;
 use crate::time::MonoTime;
 use crate::units::StreamId;
@@ -21,145 +23,150 @@ const SWITCH_ANYWAY: Duration = Duration::from_secs(1);
 /// The keys of one session.
 pub(super) struct Epochs {
     send: Direction,
+    index: SessionIndex,
     peer_index: SessionIndex,
     /// What outgoing packets are sealed with.
-    tx: Tx,
+    sealers: Sealers,
+    control: Arc<Sealer>,
+    path: Arc<Sealer>,
     /// What incoming packets may be sealed with: at most the old, the current and the next epoch.
     rx: Vec<Rx>,
-    /// Newest secrets; those of the next epoch while it is known and not in use for sending.
-    newest: EpochSecrets,
     switch_at: Option<MonoTime>,
     drop_old_at: Option<MonoTime>,
 }
 
-struct Tx {
-    epoch: Epoch,
-    traffic: TrafficSecret,
-    control: Sealer,
-    path: Sealer,
-}
-
+/// The receiving side of one epoch. The secrets are wiped when it is dropped.
 struct Rx {
-    epoch: Epoch,
-    traffic: TrafficSecret,
+    secrets: EpochSecrets,
     openers: HashMap<StreamId, Opener>,
 }
 
-/// What changed because a packet was opened or time passed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whether packets leave under new keys from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
 pub(super) struct Switched(pub(super) bool);
 
 impl Epochs {
     /// `send` is our own direction.
-    pub(super) fn new(send: Direction, peer_index: SessionIndex, secrets: EpochSecrets) -> Self {
-        let tx = Tx::new(&secrets, send, peer_index);
-        let rx = vec![Rx::new(&secrets, send.reverse(), &[])];
-        Self {
+    pub(super) fn new(
+        send: Direction,
+        index: SessionIndex,
+        peer_index: SessionIndex,
+        secrets: EpochSecrets,
+    ) -> Self {
+        let (sealers, control, path) = sealers(&secrets, send, peer_index);
+        let mut this = Self {
             send,
+            index,
             peer_index,
-            tx,
-            rx,
-            newest: secrets,
+            sealers,
+            control,
+            path,
+            rx: vec![Rx { secrets, openers: HashMap::new() }],
             switch_at: None,
             drop_old_at: None,
-        }
+        };
+        this.listen(StreamId::CONTROL);
+        this.listen(StreamId::PATH);
+        this
     }
 
     /// The epoch we send in.
     pub(super) fn epoch(&self) -> Epoch {
-        self.tx.epoch
+        self.sealers.epoch()
     }
 
-    /// The newest epoch known, whether in use or not.
-    pub(super) fn newest(&self) -> Epoch {
-        self.newest.epoch()
+    /// The epoch after the newest known.
+    pub(super) fn next_epoch(&self) -> Epoch {
+        self.newest().secrets.epoch().next()
+    }
+
+    /// Whether new keys are known that are not in use yet.
+    pub(super) fn is_switching(&self) -> bool {
+        self.newest().secrets.epoch() != self.epoch()
     }
 
     pub(super) fn control(&self) -> &Sealer {
-        &self.tx.control
+        &self.control
     }
 
     pub(super) fn path(&self) -> &Sealer {
-        &self.tx.path
+        &self.path
     }
 
-    /// The one sealer of media stream `id` in the current epoch. Call once per stream and epoch:
-    /// the sealer holds the counter.
-    pub(super) fn media_sealer(&self, id: StreamId) -> Sealer {
-        Sealer::new(&self.tx.traffic.stream_key(id), self.tx.epoch, id, self.peer_index)
+    /// The one sealer of media stream `id` in the current epoch. `None`: the id was retired.
+    pub(super) fn media_sealer(&mut self, id: StreamId) -> Option<Arc<Sealer>> {
+        self.sealers.sealer(id).ok()
     }
 
     /// From now on packets of stream `id` are opened.
     pub(super) fn listen(&mut self, id: StreamId) {
+        let (receive, index) = (self.send.reverse(), self.index);
         for rx in &mut self.rx {
-            rx.listen(id);
+            rx.openers.entry(id).or_insert_with(|| Opener::new(&rx.secrets, receive, index, id));
         }
     }
 
-    /// Packets of stream `id` are not opened any more.
-    pub(super) fn ignore(&mut self, id: StreamId) {
+    /// Stream `id` is over: nothing is opened or sealed for it any more.
+    pub(super) fn retire(&mut self, id: StreamId) {
         for rx in &mut self.rx {
             rx.openers.remove(&id);
         }
+        self.sealers.retire(id);
     }
 
-    /// Opens a packet in place; gives where the plaintext stands in it.
+    /// Opens a packet in place.
     ///
     /// Nothing changes unless the packet is genuine and new.
-    pub(super) fn open(
+    pub(super) fn open<'a>(
         &mut self,
         now: MonoTime,
-        header: &PacketHeader,
-        packet: &mut [u8],
-    ) -> Result<(std::ops::Range<usize>, Switched), OpenFailure> {
+        header: &Header,
+        packet: &'a mut [u8],
+    ) -> Result<(Opened<'a>, Switched), OpenFailure> {
+        let current = self.epoch();
         let rx = self
             .rx
             .iter_mut()
-            .find(|rx| rx.epoch.to_wire() == header.epoch)
+            .find(|rx| rx.secrets.epoch().to_wire() == header.epoch)
             .ok_or(OpenFailure::Epoch)?;
-        let epoch = rx.epoch;
+        let epoch = rx.secrets.epoch();
         let opener = rx.openers.get_mut(&header.stream).ok_or(OpenFailure::Stream)?;
-        let range = opener.open(header, packet).map_err(OpenFailure::Open)?;
-        let mut switched = Switched(false);
-        if epoch > self.tx.epoch {
-            switched = self.switch(now);
-        }
-        if epoch == self.tx.epoch && self.rx.len() > 1 && self.drop_old_at.is_none() {
+        let opened = opener.open(packet).map_err(OpenFailure::Open)?;
+        let switched = if epoch > current { self.switch() } else { Switched(false) };
+        if epoch >= current && self.rx.len() > 1 && self.drop_old_at.is_none() {
             self.drop_old_at = Some(now + OLD_EPOCH_LIFETIME);
         }
-        Ok((range, switched))
+        Ok((opened, switched))
     }
 
     /// The next epoch's secret was agreed; its packets are opened from now on. The side that
     /// asked sends in it at once, the other when the first such packet arrives.
     pub(super) fn agree(&mut self, now: MonoTime, dh: &SharedSecret, at_once: bool) -> Switched {
-        let next = self.newest.next(dh, None);
-        let streams: Vec<_> =
-            self.rx.last().map(|rx| rx.openers.keys().copied().collect()).unwrap_or_default();
-        self.rx.retain(|rx| rx.epoch == self.tx.epoch);
-        self.rx.push(Rx::new(&next, self.send.reverse(), &streams));
-        self.newest = next;
+        let current = self.epoch();
+        let secrets = self.newest().secrets.next(dh, None);
+        let streams: Vec<_> = self.newest().openers.keys().copied().collect();
+        self.rx.retain(|rx| rx.secrets.epoch() == current);
+        self.rx.push(Rx { secrets, openers: HashMap::new() });
+        for id in streams {
+            self.listen(id);
+        }
         self.drop_old_at = None;
         if at_once {
-            return self.switch(now);
+            return self.switch();
         }
         self.switch_at = Some(now + SWITCH_ANYWAY);
         Switched(false)
     }
 
-    /// Whether new keys are known that are not in use yet.
-    pub(super) fn is_switching(&self) -> bool {
-        self.newest.epoch() != self.tx.epoch
-    }
-
     pub(super) fn handle_timeout(&mut self, now: MonoTime) -> Switched {
         if self.drop_old_at.is_some_and(|t| t <= now) {
             self.drop_old_at = None;
-            let current = self.tx.epoch;
-            self.rx.retain(|rx| rx.epoch >= current);
+            let current = self.epoch();
+            self.rx.retain(|rx| rx.secrets.epoch() >= current);
         }
         if self.switch_at.is_some_and(|t| t <= now) {
-            return self.switch(now);
+            return self.switch();
         }
         Switched(false)
     }
@@ -168,47 +175,31 @@ impl Epochs {
         self.switch_at.into_iter().chain(self.drop_old_at).min()
     }
 
-    fn switch(&mut self, _now: MonoTime) -> Switched {
+    fn newest(&self) -> &Rx {
+        // There is always at least the epoch in use.
+        &self.rx[self.rx.len() - 1]
+    }
+
+    fn switch(&mut self) -> Switched {
         self.switch_at = None;
         if !self.is_switching() {
             return Switched(false);
         }
-        self.tx = Tx::new(&self.newest, self.send, self.peer_index);
+        (self.sealers, self.control, self.path) =
+            sealers(&self.newest().secrets, self.send, self.peer_index);
         Switched(true)
     }
 }
 
-impl Tx {
-    fn new(secrets: &EpochSecrets, send: Direction, peer_index: SessionIndex) -> Self {
-        let traffic = secrets.traffic(send);
-        let epoch = secrets.epoch();
-        let sealer = |id| Sealer::new(&traffic.stream_key(id), epoch, id, peer_index);
-        let control = sealer(StreamId::CONTROL);
-        let path = sealer(StreamId::PATH);
-        Self { epoch, traffic, control, path }
-    }
-}
-
-impl Rx {
-    fn new(secrets: &EpochSecrets, receive: Direction, streams: &[StreamId]) -> Self {
-        let mut rx = Self {
-            epoch: secrets.epoch(),
-            traffic: secrets.traffic(receive),
-            openers: HashMap::new(),
-        };
-        rx.listen(StreamId::CONTROL);
-        rx.listen(StreamId::PATH);
-        for id in streams {
-            rx.listen(*id);
-        }
-        rx
-    }
-
-    fn listen(&mut self, id: StreamId) {
-        if !self.openers.contains_key(&id) {
-            self.openers.insert(id, Opener::new(&self.traffic.stream_key(id)));
-        }
-    }
+fn sealers(
+    secrets: &EpochSecrets,
+    send: Direction,
+    peer_index: SessionIndex,
+) -> (Sealers, Arc<Sealer>, Arc<Sealer>) {
+    let mut sealers = Sealers::new(secrets, send, peer_index);
+    let mut first = |id| sealers.sealer(id).unwrap_or_else(|_| unreachable!("never retired yet"));
+    let (control, path) = (first(StreamId::CONTROL), first(StreamId::PATH));
+    (sealers, control, path)
 }
 
 /// Why a packet was not opened.

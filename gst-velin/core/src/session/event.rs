@@ -49,7 +49,7 @@ pub enum Event {
     /// New keys are in use.
     Rekeyed {
         /// Their epoch.
-        epoch: u64,
+        epoch: u32,
     },
     /// The session is over. The last event.
     Closed(Ended),

@@ -8,9 +8,10 @@ use arc_swap::ArcSwap;
 
 use super::epochs::{Epochs, OpenFailure, Switched};
 use super::event::{Ended, Event, Route};
+use super::header::Header;
 use super::liveness::{Change, Liveness};
 use super::media::MediaTx;
-use super::opener::{OpenError, PacketHeader};
+use super::opener::OpenError;
 use super::path::Paths;
 use super::rekey::Rekey;
 use super::sealer::Sealer;
@@ -20,7 +21,7 @@ use crate::codec::StreamFormat;
 use crate::handshake::noise::Established;
 use crate::handshake::packets::SessionIndex;
 use crate::handshake::schedule::{Direction, EpochSecrets};
-use crate::identity::{Grants, Name, PublicKey};
+use crate::identity::{Grant, Grants, Name, PublicKey};
 use crate::time::MonoTime;
 use crate::units::StreamId;
 use crate::wire::{
@@ -60,8 +61,6 @@ pub(super) struct Live {
     route: Arc<ArcSwap<Route>>,
     liveness: Liveness,
     rekey: Rekey,
-    /// The highest counter seen on the path stream: only newer packets may move the path.
-    newest_path_counter: Option<u64>,
     /// When media last came by UDP, while the peer relies on it.
     udp_media: Option<MonoTime>,
 }
@@ -87,7 +86,7 @@ impl Live {
             peer,
             grants,
             accepted: false,
-            epochs: Epochs::new(send, peer_index, secrets),
+            epochs: Epochs::new(send, index, peer_index, secrets),
             control_in: ControlDecoder::default(),
             control_offset: 0,
             streams: Streams::new(role == Role::Caller),
@@ -95,7 +94,6 @@ impl Live {
             route: Arc::new(ArcSwap::from_pointee(Route::Stream)),
             liveness: Liveness::new(now),
             rekey: Rekey::new(now, Duration::from_secs(offset)),
-            newest_path_counter: None,
             udp_media: None,
         }
     }
@@ -150,12 +148,12 @@ impl Live {
         packet: &mut [u8],
         sink: &mut dyn MediaSink,
     ) -> Result<(), Ended> {
-        let Some(header) = PacketHeader::parse(packet).filter(|h| h.index == self.index) else {
+        let Some(header) = Header::parse(packet).ok().filter(|h| h.receiver == self.index) else {
             shell.counters.malformed += 1;
             return Ok(());
         };
         let bytes = packet.len();
-        let (range, switched) = match self.epochs.open(now, &header, packet) {
+        let (opened, switched) = match self.epochs.open(now, &header, packet) {
             Ok(opened) => opened,
             Err(failure) => return count_failure(shell, failure),
         };
@@ -166,9 +164,13 @@ impl Live {
         }
         self.after_switch(shell, switched);
         if let Origin::Datagram(from) = origin {
-            self.note_address(shell, now, from, &header, bytes);
+            let current = header.epoch == self.epochs.epoch().to_wire();
+            if header.stream == StreamId::PATH && current && opened.newest {
+                self.paths.on_newest(now, from, bytes as u64);
+                self.probe(shell, now);
+            }
         }
-        for frame in Frames::new(header.stream, &packet[range]) {
+        for frame in Frames::new(header.stream, opened.frames) {
             let frame = frame.map_err(|e| Ended::PeerMisbehaved(e.to_string()))?;
             self.handle_frame(shell, now, origin, header.stream, frame, sink)?;
         }
@@ -206,11 +208,8 @@ impl Live {
     }
 
     pub(super) fn timeout(&self) -> MonoTime {
-        let optional = [
-            self.epochs.timeout(),
-            self.paths.timeout(),
-            self.udp_media.map(|t| t + UDP_SILENCE),
-        ];
+        let optional =
+            [self.epochs.timeout(), self.paths.timeout(), self.udp_media.map(|t| t + UDP_SILENCE)];
         let always = self.liveness.timeout().min(self.rekey.timeout());
         optional.into_iter().flatten().fold(always, MonoTime::min)
     }
@@ -237,7 +236,7 @@ impl Live {
     }
 
     pub(super) fn accept_stream(&mut self, shell: &mut Shell, id: StreamId, format: u8) {
-        let Some(stream @ Stream::Incoming { .. }) = self.streams.get_mut(id) else { return };
+        let Some(stream @ Stream::Incoming) = self.streams.get_mut(id) else { return };
         *stream = Stream::Playing;
         self.epochs.listen(id);
         self.say(shell, &Message::StreamOk(StreamAnswer { id: id.0, format }));
@@ -261,7 +260,7 @@ impl Live {
             return;
         }
         let public = self.rekey.start(now, &mut *shell.entropy);
-        let epoch = self.epochs.newest().next().to_wire();
+        let epoch = self.epochs.next_epoch().to_wire();
         self.say(shell, &Message::Rekey { epoch, public: Hex(public.0) });
     }
 
@@ -418,7 +417,7 @@ impl Live {
         if offer.kind == StreamKind::Unknown || offer.dir == StreamDirection::Recv {
             return Some(CloseCode::CAPS);
         }
-        let may = self.role == Role::Caller || self.grants.contains(Grants::PLAY_TO_ME);
+        let may = self.role == Role::Caller || self.grants.contains(Grant::PlayToMe);
         (!may).then_some(CloseCode::PERMISSION)
     }
 
@@ -431,7 +430,8 @@ impl Live {
         let Some(format) = formats.get(usize::from(answer.format)).cloned() else {
             return Err(Ended::PeerMisbehaved("it chose a format that was not offered".into()));
         };
-        let tx = MediaTx::new(id, self.epochs.media_sealer(id), self.route.clone());
+        let Some(sealer) = self.epochs.media_sealer(id) else { return Ok(()) };
+        let tx = MediaTx::new(id, sealer, self.route.clone());
         if let Some(stream) = self.streams.get_mut(id) {
             *stream = Stream::Outgoing { tx };
         }
@@ -455,7 +455,7 @@ impl Live {
             }
             self.rekey.yield_to_peer();
         }
-        if self.epochs.is_switching() || epoch != self.epochs.newest().next().to_wire() {
+        if self.epochs.is_switching() || epoch != self.epochs.next_epoch().to_wire() {
             return Err(Ended::PeerMisbehaved("new keys out of order".into()));
         }
         let (ours, secret) = self
@@ -479,7 +479,7 @@ impl Live {
         if !self.rekey.is_pending() {
             return Ok(());
         }
-        if epoch != self.epochs.newest().next().to_wire() {
+        if epoch != self.epochs.next_epoch().to_wire() {
             return Err(Ended::PeerMisbehaved("new keys out of order".into()));
         }
         let secret = self
@@ -500,33 +500,13 @@ impl Live {
             return;
         }
         for (id, stream) in self.streams.iter() {
-            if let Stream::Outgoing { tx } = stream {
-                tx.rekey(self.epochs.media_sealer(id));
+            if let Stream::Outgoing { tx } = stream
+                && let Some(sealer) = self.epochs.media_sealer(id)
+            {
+                tx.rekey(sealer);
             }
         }
-        // Counters start again with every epoch.
-        self.newest_path_counter = None;
-        shell.events.push_back(Event::Rekeyed { epoch: self.epochs.epoch() });
-    }
-
-    /// Only an authenticated packet that is newer than all before it may suggest an address.
-    fn note_address(
-        &mut self,
-        shell: &mut Shell,
-        now: MonoTime,
-        from: SocketAddr,
-        header: &PacketHeader,
-        bytes: usize,
-    ) {
-        if header.stream != StreamId::PATH || header.epoch != self.epochs.epoch().to_wire() {
-            return;
-        }
-        if self.newest_path_counter.is_some_and(|c| c >= header.counter) {
-            return;
-        }
-        self.newest_path_counter = Some(header.counter);
-        self.paths.on_newest(now, from, bytes as u64);
-        self.probe(shell, now);
+        shell.events.push_back(Event::Rekeyed { epoch: self.epochs.epoch().0 });
     }
 
     fn announced(&mut self, shell: &Shell, now: MonoTime, udp: Option<UdpEndpoint>) {
@@ -555,7 +535,7 @@ impl Live {
 
     fn forget_stream(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.streams.remove(id) else { return false };
-        self.epochs.ignore(id);
+        self.epochs.retire(id);
         if let Stream::Outgoing { tx } = stream {
             tx.close();
         }
@@ -612,7 +592,7 @@ fn count_failure(shell: &mut Shell, failure: OpenFailure) -> Result<(), Ended> {
         OpenFailure::Epoch => counters.wrong_epoch += 1,
         OpenFailure::Stream => counters.unknown_stream += 1,
         OpenFailure::Open(OpenError::Forged) => counters.forged += 1,
-        OpenFailure::Open(OpenError::Replayed) => counters.replayed += 1,
+        OpenFailure::Open(OpenError::Replay(_)) => counters.replayed += 1,
         OpenFailure::Open(OpenError::KeyLimit) => {
             return Err(Ended::ByUs(CloseReason::new(CloseCode::KEY_LIMIT, "")));
         }

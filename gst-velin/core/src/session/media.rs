@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::event::Route;
-use super::sealer::{SealError, Sealer};
+use super::sealer::{self, Sealer};
 use crate::units::StreamId;
 use crate::wire::{AUDIO_HEADER, AudioHeader};
 
@@ -35,9 +35,9 @@ struct Shared {
 }
 
 impl MediaTx {
-    pub(super) fn new(id: StreamId, sealer: Sealer, route: Arc<ArcSwap<Route>>) -> Self {
+    pub(super) fn new(id: StreamId, sealer: Arc<Sealer>, route: Arc<ArcSwap<Route>>) -> Self {
         let shared = Shared {
-            sealer: ArcSwapOption::from_pointee(sealer),
+            sealer: ArcSwapOption::new(Some(sealer)),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         };
@@ -55,17 +55,20 @@ impl MediaTx {
     /// `packet` needs [`MEDIA_OVERHEAD`] bytes beside the payload. Allocates nothing.
     ///
     /// # Errors
-    /// [`SealError::Closed`] once the stream or its session is over.
+    /// [`MediaError::Closed`] once the stream or its session is over.
     pub fn seal(
         &self,
         header: &AudioHeader,
         payload_len: usize,
         packet: &mut [u8],
-    ) -> Result<(usize, Route), SealError> {
+    ) -> Result<(usize, Route), MediaError> {
         let guard = self.shared.sealer.load();
-        let sealer = guard.as_ref().ok_or(SealError::Closed)?;
-        let length = u16::try_from(payload_len).map_err(|_| SealError::TooLarge)?;
-        let head = packet.get_mut(16..16 + AUDIO_HEADER).ok_or(SealError::TooLarge)?;
+        let sealer = guard.as_ref().ok_or(MediaError::Closed)?;
+        let length =
+            u16::try_from(payload_len).map_err(|_| MediaError::Seal(sealer::SealError::TooLong))?;
+        let head = packet
+            .get_mut(16..16 + AUDIO_HEADER)
+            .ok_or(MediaError::Seal(sealer::SealError::Room))?;
         head.copy_from_slice(&header.encode(length));
         let n = sealer.seal(packet, AUDIO_HEADER + payload_len)?;
         self.shared.packets.fetch_add(1, Ordering::Relaxed);
@@ -88,11 +91,23 @@ impl MediaTx {
         self.shared.sealer.load().is_none()
     }
 
-    pub(super) fn rekey(&self, sealer: Sealer) {
-        self.shared.sealer.store(Some(Arc::new(sealer)));
+    pub(super) fn rekey(&self, sealer: Arc<Sealer>) {
+        self.shared.sealer.store(Some(sealer));
     }
 
     pub(super) fn close(&self) {
         self.shared.sealer.store(None);
     }
+}
+
+/// Why a block was not sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MediaError {
+    /// The stream or its session is over.
+    #[error("the stream is over; wait for the next session")]
+    Closed,
+    /// The packet is too long, or the key is used up.
+    #[error(transparent)]
+    Seal(#[from] sealer::SealError),
 }

@@ -5,30 +5,29 @@
 //! loop that drives it. Media leaves through [`MediaTx`], which a streaming thread may own, and
 //! arrives through [`MediaSink`], which the receive thread lends.
 
-mod aead;
+pub mod aead;
 mod config;
 mod counters;
 mod epochs;
 mod event;
+pub mod header;
 mod live;
 mod liveness;
 mod media;
-mod opener;
+#[cfg(any(test, feature = "nonce-guard"))]
+mod nonce_guard;
+pub mod opener;
 mod path;
 mod rekey;
-mod replay;
-mod sealer;
+pub mod replay;
+pub mod sealer;
 mod streams;
 
-pub use aead::{Aead, Ring};
 pub use config::{SessionConfig, Trust};
 pub use counters::SessionCounters;
 pub use event::{Ended, Event, Route};
 pub use liveness::{LOST_AFTER, STALLED_AFTER};
-pub use media::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaTx};
-pub use opener::{OpenError, Opener, PacketHeader};
-pub use replay::ReplayWindow;
-pub use sealer::{SealError, Sealer};
+pub use media::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError, MediaTx};
 pub use streams::MAX_STREAMS;
 
 use std::collections::VecDeque;
@@ -39,8 +38,10 @@ use live::{Live, Origin};
 
 use crate::codec::StreamFormat;
 use crate::entropy::Entropy;
-use crate::handshake::{
-    self, Established, Fini, Init, Initiator, Packet, Resp, Responder, SessionIndex, Vers,
+use crate::handshake::mac1::Mac1Key;
+use crate::handshake::noise::{Initiator, Responder};
+use crate::handshake::packets::{
+    Carriage, DecodeError, Fini, HandshakePacket, Init, InitHead, Resp, SessionIndex, Vers,
 };
 use crate::identity::{Grants, Name, PublicKey};
 use crate::time::MonoTime;
@@ -52,6 +53,9 @@ use crate::wire::{
 
 /// A peer has this long to finish the handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The payload of RESP: nothing about the device, which an active stranger could read.
+const RESP_PAYLOAD: &[u8] = br#"{"versions":[1]}"#;
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,18 +138,16 @@ impl Session {
         mut entropy: Box<dyn Entropy>,
         now: MonoTime,
     ) -> Self {
-        let head = handshake::init_head(index);
+        let head = InitHead::new(index);
         let initiator = Initiator::new(&config.identity, head, &mut *entropy);
         let mut session = Self::new(config, Role::Caller, index, entropy, now, Phase::Closed);
         match initiator {
             Ok(initiator) => {
-                let message1 = *initiator.message1();
-                let mac1 = match &session.shell.config.expected_peer {
-                    Some(peer) => handshake::mac1(peer, &head, &message1),
-                    None => [0; 16],
-                };
-                let init = Init { index, mac1, token: [0; 32], message1 };
-                session.shell.send_raw(&init.encode());
+                let message = *initiator.message1();
+                let expected = session.shell.config.expected_peer;
+                let mac1 = expected.map(|peer| Mac1Key::new(&peer).compute(head, &message));
+                let init = Init { initiator: index, mac1, token: None, message };
+                session.shell.send_handshake(&HandshakePacket::Init(init));
                 session.phase = Phase::InitSent(Box::new(initiator));
             }
             Err(e) => session.end(Ended::Handshake(e.to_string())),
@@ -234,7 +236,9 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<MonoTime> {
         match &self.phase {
             Phase::Closed => None,
-            Phase::Live(live) => Some(self.deadline.map_or(live.timeout(), |d| d.min(live.timeout()))),
+            Phase::Live(live) => {
+                Some(self.deadline.map_or(live.timeout(), |d| d.min(live.timeout())))
+            }
             _ => self.deadline,
         }
     }
@@ -393,37 +397,34 @@ impl Session {
     }
 
     fn on_init(&mut self, packet: &[u8]) -> Result<Phase, Ended> {
-        let init = match Packet::decode(packet) {
-            Ok(Packet::Init(init)) => init,
-            Ok(Packet::UnsupportedInit { index, version }) => {
-                self.shell.send_raw(&Vers { index, versions: VERSIONS.to_vec() }.encode());
+        let init = match HandshakePacket::decode(packet, Carriage::Stream) {
+            Ok(HandshakePacket::Init(init)) => init,
+            Err(DecodeError::Version { version, initiator }) => {
+                let vers = Vers { initiator, versions: VERSIONS };
+                self.shell.send_handshake(&HandshakePacket::Vers(vers));
                 return Err(Ended::Version { theirs: vec![version] });
             }
             _ => return Err(self.not_a_handshake("an INIT was expected")),
         };
-        let head = handshake::init_head(init.index);
         let own = self.shell.config.identity.public();
-        if !handshake::mac1_is_absent(&init.mac1)
-            && !handshake::verify_mac1(&own, &head, &init.message1, &init.mac1)
-        {
+        if !Mac1Key::new(&own).admits(&init, false) {
             return Err(self.not_a_handshake("the caller expects another device here"));
         }
-        let payload = br#"{"versions":[1]}"#;
         let responder = Responder::new(
             &self.shell.config.identity,
-            head,
-            &init.message1,
-            payload,
+            init.head(),
+            &init.message,
+            RESP_PAYLOAD,
             &mut *self.shell.entropy,
         )
         .map_err(|e| Ended::Handshake(e.to_string()))?;
         let resp = Resp {
-            initiator: init.index,
+            initiator: init.initiator,
             responder: self.index,
-            message2: responder.message2().to_vec(),
+            message: responder.message2(),
         };
-        self.shell.send_raw(&resp.encode());
-        Ok(Phase::RespSent { responder: Box::new(responder), peer_index: init.index })
+        self.shell.send_handshake(&HandshakePacket::Resp(resp));
+        Ok(Phase::RespSent { responder: Box::new(responder), peer_index: init.initiator })
     }
 
     fn on_resp(
@@ -432,15 +433,15 @@ impl Session {
         initiator: Initiator,
         packet: &[u8],
     ) -> Result<Phase, Ended> {
-        let resp = match Packet::decode(packet) {
-            Ok(Packet::Resp(resp)) if resp.initiator == self.index => resp,
-            Ok(Packet::Vers(vers)) if vers.index == self.index => {
-                return Err(Ended::Version { theirs: vers.versions });
+        let resp = match HandshakePacket::decode(packet, Carriage::Stream) {
+            Ok(HandshakePacket::Resp(resp)) if resp.initiator == self.index => resp,
+            Ok(HandshakePacket::Vers(vers)) if vers.initiator == self.index => {
+                return Err(Ended::Version { theirs: vers.versions.to_vec() });
             }
             _ => return Err(self.not_a_handshake("a RESP was expected")),
         };
         let ready = initiator
-            .read(&resp.message2)
+            .read(resp.message)
             .map_err(|rejected| Ended::Handshake(rejected.error.to_string()))?;
         let peer = ready.remote();
         let grants = self.judge_listener(&peer)?;
@@ -456,8 +457,8 @@ impl Session {
         };
         let (established, message3) =
             ready.write(&hello.encode()).map_err(|e| Ended::Handshake(e.to_string()))?;
-        let fini = Fini { responder: resp.responder, message3 };
-        self.shell.send_raw(&fini.encode());
+        let fini = Fini { responder: resp.responder, message: &message3 };
+        self.shell.send_handshake(&HandshakePacket::Fini(fini));
         let live = Live::new(now, self.role, self.index, resp.responder, established, grants);
         self.shell.events.push_back(Event::Authenticated { peer, grants });
         Ok(Phase::Live(Box::new(live)))
@@ -470,16 +471,15 @@ impl Session {
         peer_index: SessionIndex,
         packet: &[u8],
     ) -> Result<Phase, Ended> {
-        let fini = match Packet::decode(packet) {
-            Ok(Packet::Fini(fini)) if fini.responder == self.index => fini,
+        let fini = match HandshakePacket::decode(packet, Carriage::Stream) {
+            Ok(HandshakePacket::Fini(fini)) if fini.responder == self.index => fini,
             _ => return Err(self.not_a_handshake("a FINI was expected")),
         };
         let (established, payload) = responder
-            .read(&fini.message3)
+            .read(fini.message)
             .map_err(|rejected| Ended::Handshake(rejected.error.to_string()))?;
         let peer = established.remote;
-        let mut live =
-            Live::new(now, self.role, self.index, peer_index, established, Grants::default());
+        let mut live = Live::new(now, self.role, self.index, peer_index, established, Grants::NONE);
         let verdict = self.judge_caller(&peer).and_then(|grants| {
             let hello = Hello::decode(&payload)
                 .map_err(|e| Ended::PeerMisbehaved(format!("its Hello: {e}")))?;
@@ -511,11 +511,11 @@ impl Session {
             return Err(Ended::IdentityMismatch { expected, got: *peer });
         }
         if *peer == config.identity.public() {
-            return if config.accept_own_key { Ok(Grants::all()) } else { Err(Ended::OwnKey) };
+            return if config.accept_own_key { Ok(Grants::ALL) } else { Err(Ended::OwnKey) };
         }
         match config.trust.grants(peer) {
             Some(grants) => Ok(grants),
-            None if config.expected_peer.is_some() => Ok(Grants::default()),
+            None if config.expected_peer.is_some() => Ok(Grants::NONE),
             None => Err(Ended::UnknownPeer(*peer)),
         }
     }
@@ -528,7 +528,7 @@ impl Session {
             return Err(Ended::IdentityMismatch { expected, got: *peer });
         }
         if *peer == config.identity.public() {
-            return if config.accept_own_key { Ok(Grants::all()) } else { Err(Ended::OwnKey) };
+            return if config.accept_own_key { Ok(Grants::ALL) } else { Err(Ended::OwnKey) };
         }
         config.trust.grants(peer).ok_or(Ended::UnknownPeer(*peer))
     }
@@ -562,9 +562,12 @@ impl Session {
 }
 
 impl Shell {
-    /// A handshake packet: as it is, with its length before it.
-    fn send_raw(&mut self, packet: &[u8]) {
-        frame_packet(packet, &mut self.stream_out);
+    /// A handshake packet: as it is, with its length before it. Ours always fit.
+    fn send_handshake(&mut self, packet: &HandshakePacket<'_>) {
+        let mut bytes = Vec::new();
+        if packet.encode(Carriage::Stream, &mut bytes).is_ok() {
+            frame_packet(&bytes, &mut self.stream_out);
+        }
     }
 
     fn random_u64(&mut self) -> u64 {

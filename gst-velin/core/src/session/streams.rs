@@ -18,7 +18,7 @@ pub(super) enum Stream {
     /// Ours, taken.
     Outgoing { tx: MediaTx },
     /// The peer's, on offer.
-    Incoming { offer: Box<StreamOffer> },
+    Incoming,
     /// The peer's, taken by us.
     Playing,
 }
@@ -61,7 +61,7 @@ impl Streams {
         if self.map.len() >= MAX_STREAMS {
             return Err(OfferError::Limit);
         }
-        self.map.insert(id, Stream::Incoming { offer: Box::new(offer) });
+        self.map.insert(id, Stream::Incoming);
         Ok(())
     }
 

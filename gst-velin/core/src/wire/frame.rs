@@ -439,11 +439,8 @@ mod tests {
 
     #[test]
     fn an_audio_frame_has_the_documented_bytes() {
-        let header = AudioHeader {
-            flags: AudioFlags::NONE,
-            block: BlockIndex(5),
-            ts: FrameIndex(0x3c0),
-        };
+        let header =
+            AudioHeader { flags: AudioFlags::NONE, block: BlockIndex(5), ts: FrameIndex(0x3c0) };
         let mut bytes = header.encode(16).to_vec();
         bytes.extend(0..16);
         let expected = [
@@ -502,11 +499,8 @@ mod tests {
 
     #[test]
     fn silence_says_its_length() {
-        let header = AudioHeader {
-            flags: AudioFlags::SILENCE,
-            block: BlockIndex(0),
-            ts: FrameIndex(0),
-        };
+        let header =
+            AudioHeader { flags: AudioFlags::SILENCE, block: BlockIndex(0), ts: FrameIndex(0) };
         let f = AudioFrame { header, payload: &[1, 0] };
         assert_eq!(f.silent_frames(), Some(256));
         assert_eq!(AudioFrame { header, payload: &[1] }.silent_frames(), None);
