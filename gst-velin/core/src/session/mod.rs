@@ -257,6 +257,11 @@ impl Session {
         self.shell.events.pop_front()
     }
 
+    /// Whether [`poll_event`](Self::poll_event) has something.
+    pub fn has_events(&self) -> bool {
+        !self.shell.events.is_empty()
+    }
+
     /// Offers a stream; [`Event::StreamAccepted`] or [`Event::StreamRemoved`] answers.
     ///
     /// # Errors

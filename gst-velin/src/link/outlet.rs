@@ -1,0 +1,48 @@
+//! The way out of one stream to one peer, for the streaming thread.
+
+use std::sync::Arc;
+
+use velin_core::session::{MediaError, MediaTx, Route};
+use velin_core::wire::AudioHeader;
+
+use super::tcp_media::TcpMedia;
+use super::udp::UdpShared;
+
+/// Seals and sends blocks; waits for nothing.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    tx: MediaTx,
+    udp: Arc<UdpShared>,
+    tcp: Arc<TcpMedia>,
+}
+
+impl Outlet {
+    pub(crate) fn new(tx: MediaTx, udp: Arc<UdpShared>, tcp: Arc<TcpMedia>) -> Self {
+        Self { tx, udp, tcp }
+    }
+
+    /// Sends the payload that stands at `packet[32..32 + payload_len]`; `packet` has 48 bytes
+    /// more than the payload. `Ok(false)`: the packet was dropped on this machine.
+    pub fn send(
+        &self,
+        header: &AudioHeader,
+        payload_len: usize,
+        packet: &mut [u8],
+    ) -> Result<bool, MediaError> {
+        let (n, route) = self.tx.seal(header, payload_len, packet)?;
+        Ok(match route {
+            Route::Datagram(to) => self.udp.send(to, &packet[..n]),
+            Route::Stream => self.tcp.push(&packet[..n]),
+        })
+    }
+
+    /// Packets and bytes sealed so far.
+    pub fn sent(&self) -> (u64, u64) {
+        self.tx.sent()
+    }
+
+    /// Which way packets leave.
+    pub fn route(&self) -> Route {
+        self.tx.route()
+    }
+}

@@ -1,0 +1,217 @@
+//! One UDP socket: media leaves on the caller's thread, arrives on a thread of its own.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Protocol, Socket, Type};
+use velin_core::handshake::packets::SessionIndex;
+
+use super::clock;
+use super::connection::Connection;
+use super::entropy::random_u64;
+
+/// Room for more than half a second of the fattest stream.
+const RECEIVE_BUFFER: usize = 512 * 1024;
+
+/// Little, so that nothing stale waits in the kernel.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Larger than any packet of the link, so that a longer datagram is seen to be too long.
+const MAX_DATAGRAM: usize = 2048;
+
+/// How long the receive thread sleeps at most, should its wake-up get lost.
+const NAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// A bound socket with its receive thread, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct UdpPort {
+    shared: Arc<UdpShared>,
+}
+
+impl UdpPort {
+    /// Binds to `address`; the unspecified IPv6 address also takes IPv4.
+    pub(crate) fn bind(address: SocketAddr, dscp: Option<u8>) -> io::Result<Self> {
+        let socket = bound_socket(address, dscp)?;
+        let local = socket.local_addr()?;
+        let shared = Arc::new(UdpShared {
+            socket,
+            local,
+            sessions: Mutex::default(),
+            stop: AtomicBool::new(false),
+            unknown: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        });
+        let receiver = shared.clone();
+        std::thread::Builder::new().name("velin-receive".into()).spawn(move || receiver.run())?;
+        Ok(Self { shared })
+    }
+
+    /// Binds to `port` on all addresses of both families, or of IPv4 where there is no IPv6.
+    pub(crate) fn bind_any(port: u16, dscp: Option<u8>) -> io::Result<Self> {
+        Self::bind((Ipv6Addr::UNSPECIFIED, port).into(), dscp).or_else(|e| {
+            if e.kind() == io::ErrorKind::AddrInUse {
+                return Err(e);
+            }
+            Self::bind((Ipv4Addr::UNSPECIFIED, port).into(), dscp)
+        })
+    }
+
+    /// What connections hold.
+    pub(crate) fn shared(&self) -> &Arc<UdpShared> {
+        &self.shared
+    }
+}
+
+impl Drop for UdpPort {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        let ip = match self.shared.local.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        // An empty datagram to ourselves wakes the thread; if it gets lost, the nap ends.
+        let _ = self.shared.socket.send_to(&[], (ip, self.shared.local.port()));
+    }
+}
+
+/// The socket and the sessions that receive on it.
+#[derive(Debug)]
+pub(crate) struct UdpShared {
+    socket: UdpSocket,
+    local: SocketAddr,
+    sessions: Mutex<HashMap<SessionIndex, Arc<Connection>>>,
+    stop: AtomicBool,
+    unknown: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl UdpShared {
+    /// The bound address.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Datagrams that belong to no session.
+    pub(crate) fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
+    /// Sends without ever waiting. A full socket buffer drops the packet, as a full network would.
+    pub(crate) fn send(&self, to: SocketAddr, packet: &[u8]) -> bool {
+        let sent = self.socket.send_to(packet, self.to_family(to));
+        if sent.is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        sent.is_ok()
+    }
+
+    /// A session index that nothing on this socket uses, held for the connection that `make`
+    /// makes with it.
+    pub(crate) fn register(
+        &self,
+        make: impl FnOnce(SessionIndex) -> Arc<Connection>,
+    ) -> Arc<Connection> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = loop {
+            let candidate = SessionIndex::new(random_u64() as u32);
+            if let Some(index) = candidate.filter(|i| !sessions.contains_key(i)) {
+                break index;
+            }
+        };
+        let connection = make(index);
+        sessions.insert(index, connection.clone());
+        connection
+    }
+
+    /// The session is over.
+    pub(crate) fn unregister(&self, index: SessionIndex) {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
+    }
+
+    fn run(&self) {
+        let mut buffer = [0; MAX_DATAGRAM];
+        while !self.stop.load(Ordering::Acquire) {
+            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+            if poll(&mut fds, Some(&NAP)).is_err() {
+                continue;
+            }
+            loop {
+                match self.socket.recv_from(&mut buffer) {
+                    Ok((n, from)) => self.dispatch(from, &mut buffer[..n]),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => {
+                        // For instance the interface is gone. Do not spin until it is back.
+                        std::thread::sleep(Duration::from_millis(5));
+                        break;
+                    }
+                }
+                if self.stop.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn dispatch(&self, from: SocketAddr, packet: &mut [u8]) {
+        let now = clock::now();
+        let index = packet
+            .get(4..8)
+            .and_then(|b| b.try_into().ok())
+            .and_then(|b| SessionIndex::new(u32::from_be_bytes(b)));
+        let connection = index.and_then(|i| {
+            let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions.get(&i).cloned()
+        });
+        match connection {
+            Some(connection) => connection.on_datagram(now, canonical(from), packet),
+            None => {
+                self.unknown.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// An IPv6 socket reaches IPv4 through mapped addresses.
+    fn to_family(&self, to: SocketAddr) -> SocketAddr {
+        match (self.local, to) {
+            (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
+                (v4.ip().to_ipv6_mapped(), v4.port()).into()
+            }
+            _ => to,
+        }
+    }
+}
+
+/// IPv4 as IPv4, whichever socket it came through.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    (address.ip().to_canonical(), address.port()).into()
+}
+
+/// Marks packets with the DSCP value `dscp` (RFC 2474), as far as the system allows.
+pub(crate) fn set_dscp(socket: &Socket, dscp: Option<u8>) {
+    let Some(dscp) = dscp else { return };
+    let tos = u32::from(dscp) << 2;
+    // Marking is best effort: a system that refuses it still carries audio.
+    let _ = socket.set_tos_v4(tos);
+    #[cfg(unix)]
+    let _ = socket.set_tclass_v6(tos);
+}
+
+fn bound_socket(address: SocketAddr, dscp: Option<u8>) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    set_dscp(&socket, dscp);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
