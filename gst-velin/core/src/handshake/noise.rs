@@ -168,7 +168,7 @@ impl fmt::Debug for InitiatorReady {
 pub struct Responder {
     noise: Box<HandshakeState>,
     message2: Vec<u8>,
-    recipe: ResponderRecipe,
+    recipe: Box<ResponderRecipe>,
 }
 
 impl Responder {
@@ -183,13 +183,13 @@ impl Responder {
         payload: &[u8],
         entropy: &mut dyn Entropy,
     ) -> Result<Self, HandshakeError> {
-        let recipe = ResponderRecipe {
+        let recipe = Box::new(ResponderRecipe {
             identity: identity.clone(),
             ephemeral: draw(entropy),
             prologue: prologue(head),
             message1: *message1,
             payload: payload.to_vec(),
-        };
+        });
         let (noise, message2) = recipe.prepare()?;
         Ok(Self { noise, message2, recipe })
     }
