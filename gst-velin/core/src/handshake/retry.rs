@@ -8,6 +8,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::entropy::Entropy;
+use crate::handshake::draw;
 use crate::handshake::packets::{Init, InitHead};
 use crate::time::MonoTime;
 
@@ -72,12 +73,6 @@ impl std::fmt::Debug for TokenMint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenMint").field("rotated", &self.rotated).finish_non_exhaustive()
     }
-}
-
-fn draw(entropy: &mut dyn Entropy) -> Zeroizing<[u8; 32]> {
-    let mut secret = Zeroizing::new([0; 32]);
-    entropy.fill(&mut secret[..]);
-    secret
 }
 
 fn seconds(now: MonoTime) -> u32 {
