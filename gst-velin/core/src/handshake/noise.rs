@@ -11,9 +11,9 @@
 //! A message that does not authenticate gives the state back unchanged ([`Rejected`]), so that
 //! bytes injected on UDP cannot end a handshake.
 //!
-//! `snow` does not wipe its own memory. Its state lives no longer than these types, the
-//! Diffie-Hellman secrets inside it are ours and wiped on drop, and nothing derived from the
-//! split keys is left in it once [`Established`] exists.
+//! `snow` does not wipe its own memory: its chaining key and cipher keys, from which the split keys
+//! follow, stay in freed heap until it is reused. So its state is dropped as soon as [`Established`]
+//! exists. The Diffie-Hellman secrets inside it are ours and wiped on drop.
 
 use std::fmt;
 
