@@ -11,21 +11,20 @@
 //! A message that does not authenticate gives the state back unchanged ([`Rejected`]), so that
 //! bytes injected on UDP cannot end a handshake.
 //!
-//! `snow` does not wipe its own memory. Its state lives no longer than these types, the
-//! Diffie-Hellman secrets inside it are ours and wiped on drop, and nothing derived from the
-//! split keys is left in it once [`Established`] exists.
+//! `snow` does not wipe its own memory: its chaining key and cipher keys, from which the split keys
+//! follow, stay in freed heap until it is reused. So its state is dropped as soon as [`Established`]
+//! exists. The Diffie-Hellman secrets inside it are ours and wiped on drop.
 
 use std::fmt;
 
-use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
-use snow::resolvers::{CryptoResolver, DefaultResolver};
-use snow::types::{Cipher, Dh, Hash, Random};
+use snow::params::NoiseParams;
 use snow::{Builder, HandshakeState};
-use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
 use crate::entropy::Entropy;
+use crate::handshake::draw;
 use crate::handshake::packets::InitHead;
+use crate::handshake::resolver::Resolver;
 use crate::identity::{Identity, PublicKey};
 
 /// Longest payload of RESP and FINI, in bytes: with it both still fit a 1200-byte datagram.
@@ -168,7 +167,7 @@ impl fmt::Debug for InitiatorReady {
 pub struct Responder {
     noise: Box<HandshakeState>,
     message2: Vec<u8>,
-    recipe: ResponderRecipe,
+    recipe: Box<ResponderRecipe>,
 }
 
 impl Responder {
@@ -183,13 +182,13 @@ impl Responder {
         payload: &[u8],
         entropy: &mut dyn Entropy,
     ) -> Result<Self, HandshakeError> {
-        let recipe = ResponderRecipe {
+        let recipe = Box::new(ResponderRecipe {
             identity: identity.clone(),
             ephemeral: draw(entropy),
             prologue: prologue(head),
             message1: *message1,
             payload: payload.to_vec(),
-        };
+        });
         let (noise, message2) = recipe.prepare()?;
         Ok(Self { noise, message2, recipe })
     }
@@ -281,12 +280,6 @@ impl ResponderRecipe {
     }
 }
 
-fn draw(entropy: &mut dyn Entropy) -> Zeroizing<[u8; 32]> {
-    let mut secret = Zeroizing::new([0; 32]);
-    entropy.fill(&mut secret[..]);
-    secret
-}
-
 fn prologue(head: InitHead) -> [u8; 16] {
     let mut prologue = *b"velin/1\0........";
     prologue[8..].copy_from_slice(&head.0);
@@ -327,111 +320,16 @@ fn read_payload(
     Ok((payload, PublicKey(remote.ok_or(HandshakeError::Internal)?)))
 }
 
-/// snow's own primitives, except for randomness (given) and X25519 (checked and wiped).
-struct Resolver {
-    ephemeral: Zeroizing<[u8; 32]>,
-}
-
-impl CryptoResolver for Resolver {
-    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(OneDraw(Some(self.ephemeral.clone()))))
-    }
-
-    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        matches!(choice, DHChoice::Curve25519)
-            .then(|| Box::new(X25519::new([0; 32])) as Box<dyn Dh>)
-    }
-
-    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
-    }
-
-    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
-    }
-}
-
-/// A handshake draws exactly once: its ephemeral secret. A second draw fails.
-struct OneDraw(Option<Zeroizing<[u8; 32]>>);
-
-impl Random for OneDraw {
-    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
-        let bytes = self.0.take().ok_or(snow::Error::Rng)?;
-        if dest.len() != bytes.len() {
-            return Err(snow::Error::Rng);
-        }
-        dest.copy_from_slice(&bytes[..]);
-        Ok(())
-    }
-}
-
-/// X25519 (RFC 7748) that refuses an all-zero result (§6.1) and wipes its secret.
-struct X25519 {
-    secret: StaticSecret,
-    public: [u8; 32],
-}
-
-impl X25519 {
-    fn new(secret: [u8; 32]) -> Self {
-        let secret = StaticSecret::from(secret);
-        let public = x25519_dalek::PublicKey::from(&secret).to_bytes();
-        Self { secret, public }
-    }
-}
-
-impl Dh for X25519 {
-    fn name(&self) -> &'static str {
-        "25519"
-    }
-
-    fn pub_len(&self) -> usize {
-        32
-    }
-
-    fn priv_len(&self) -> usize {
-        32
-    }
-
-    fn set(&mut self, privkey: &[u8]) {
-        let mut secret = Zeroizing::new([0; 32]);
-        secret.copy_from_slice(privkey);
-        *self = Self::new(*secret);
-    }
-
-    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
-        let mut secret = Zeroizing::new([0; 32]);
-        rng.try_fill_bytes(&mut secret[..])?;
-        *self = Self::new(*secret);
-        Ok(())
-    }
-
-    fn pubkey(&self) -> &[u8] {
-        &self.public
-    }
-
-    fn privkey(&self) -> &[u8] {
-        self.secret.as_bytes()
-    }
-
-    fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
-        // snow passes a buffer of its longest key length; X25519 uses the first 32 bytes.
-        let peer: [u8; 32] =
-            pubkey.get(..32).and_then(|key| key.try_into().ok()).ok_or(snow::Error::Dh)?;
-        let shared = self.secret.diffie_hellman(&x25519_dalek::PublicKey::from(peer));
-        if !shared.was_contributory() {
-            return Err(snow::Error::Dh);
-        }
-        out.get_mut(..32).ok_or(snow::Error::Dh)?.copy_from_slice(shared.as_bytes());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use chacha20poly1305::aead::{Aead, Payload};
     use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
+    use snow::params::{CipherChoice, DHChoice, HashChoice};
+    use snow::resolvers::CryptoResolver;
+    use snow::types::{Cipher, Dh, Hash, Random};
 
     use super::*;
+    use crate::handshake::resolver::X25519;
 
     fn vector(name: &str) -> Vec<u8> {
         let text = include_str!("../../tests/data/cacophony-xx.txt");
@@ -482,5 +380,95 @@ mod tests {
                 .unwrap();
             assert_eq!(sealed, vector(&format!("ciphertext{i}")), "message {i}");
         }
+    }
+
+    /// An initiator whose static key is the point of order 1.
+    struct LowOrderStatic(Resolver);
+    struct LowOrderDh(X25519, [u8; 32]);
+
+    impl CryptoResolver for LowOrderStatic {
+        fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+            self.0.resolve_rng()
+        }
+
+        fn resolve_dh(&self, _: &DHChoice) -> Option<Box<dyn Dh>> {
+            Some(Box::new(LowOrderDh(X25519::new([0; 32]), [0; 32])))
+        }
+
+        fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+            self.0.resolve_hash(choice)
+        }
+
+        fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+            self.0.resolve_cipher(choice)
+        }
+    }
+
+    impl Dh for LowOrderDh {
+        fn name(&self) -> &'static str {
+            self.0.name()
+        }
+
+        fn pub_len(&self) -> usize {
+            32
+        }
+
+        fn priv_len(&self) -> usize {
+            32
+        }
+
+        /// Called for the static key only: its public half stays zero.
+        fn set(&mut self, privkey: &[u8]) {
+            self.0.set(privkey);
+        }
+
+        fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+            self.0.generate(rng)?;
+            self.1.copy_from_slice(self.0.pubkey());
+            Ok(())
+        }
+
+        fn pubkey(&self) -> &[u8] {
+            &self.1
+        }
+
+        fn privkey(&self) -> &[u8] {
+            self.0.privkey()
+        }
+
+        fn dh(&self, pubkey: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+            self.0.dh(pubkey, out)
+        }
+    }
+
+    struct Equal(u8);
+
+    impl Entropy for Equal {
+        fn fill(&mut self, out: &mut [u8]) {
+            out.fill(self.0);
+        }
+    }
+
+    #[test]
+    fn an_initiator_with_a_low_order_static_key_is_refused() {
+        let head = InitHead([1; 8]);
+        let resolver = LowOrderStatic(Resolver { ephemeral: Zeroizing::new([5; 32]) });
+        let mut attacker = Builder::with_resolver(PATTERN.parse().unwrap(), Box::new(resolver))
+            .local_private_key(&[6; 32])
+            .unwrap()
+            .prologue(&prologue(head))
+            .unwrap()
+            .build_initiator()
+            .unwrap();
+        let mut message = [0; 256];
+        attacker.write_message(&[], &mut message).unwrap();
+        let message1 = message[..32].try_into().unwrap();
+        let identity = Identity::from_secret([7; 32]);
+        let responder = Responder::new(&identity, head, &message1, &[], &mut Equal(8)).unwrap();
+        attacker.read_message(responder.message2(), &mut []).unwrap();
+        let written = attacker.write_message(&[], &mut message).unwrap();
+
+        let rejected = responder.read(&message[..written]).unwrap_err();
+        assert_eq!(rejected.error, HandshakeError::LowOrderKey);
     }
 }

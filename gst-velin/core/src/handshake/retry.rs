@@ -8,6 +8,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::entropy::Entropy;
+use crate::handshake::draw;
 use crate::handshake::packets::{Init, InitHead};
 use crate::time::MonoTime;
 
@@ -74,12 +75,6 @@ impl std::fmt::Debug for TokenMint {
     }
 }
 
-fn draw(entropy: &mut dyn Entropy) -> Zeroizing<[u8; 32]> {
-    let mut secret = Zeroizing::new([0; 32]);
-    entropy.fill(&mut secret[..]);
-    secret
-}
-
 fn seconds(now: MonoTime) -> u32 {
     (now.as_nanos() / 1_000_000_000) as u32
 }
@@ -106,4 +101,82 @@ fn mac(
         .chain_update(from.port().to_be_bytes())
         .chain_update(head.0)
         .chain_update(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::packets::SessionIndex;
+
+    /// Counts up, so that two draws differ.
+    struct Counting(u8);
+
+    impl Entropy for Counting {
+        fn fill(&mut self, out: &mut [u8]) {
+            self.0 += 1;
+            out.fill(self.0);
+        }
+    }
+
+    const HERE: &str = "192.0.2.7:50000";
+
+    fn at(secs: u64) -> MonoTime {
+        MonoTime::ZERO + Duration::from_secs(secs)
+    }
+
+    fn from(address: &str) -> SocketAddr {
+        address.parse().expect("an address")
+    }
+
+    fn init(message: u8) -> Init {
+        let initiator = SessionIndex::new(9).expect("not zero");
+        Init { initiator, mac1: None, token: None, message: [message; 32] }
+    }
+
+    fn with(token: Token, init: Init) -> Init {
+        Init { token: Some(token), ..init }
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_address_its_init_and_ten_seconds() {
+        let mint = TokenMint::new(at(0), &mut Counting(0));
+        let token = mint.mint(at(100), from(HERE), &init(1));
+        let good = with(token, init(1));
+        assert!(mint.accepts(at(100), from(HERE), &good));
+        assert!(mint.accepts(at(110), from(HERE), &good));
+        assert!(!mint.accepts(at(111), from(HERE), &good));
+        assert!(!mint.accepts(at(99), from(HERE), &good), "from the future");
+        assert!(!mint.accepts(at(100), from("192.0.2.7:50001"), &good));
+        assert!(!mint.accepts(at(100), from("192.0.2.8:50000"), &good));
+        assert!(!mint.accepts(at(100), from(HERE), &with(token, init(2))));
+        assert!(!mint.accepts(at(100), from(HERE), &init(1)), "no token");
+        let other = Init { initiator: SessionIndex::new(8).expect("not zero"), ..good };
+        assert!(!mint.accepts(at(100), from(HERE), &other));
+    }
+
+    #[test]
+    fn every_byte_of_a_token_counts() {
+        let mint = TokenMint::new(at(0), &mut Counting(0));
+        let token = mint.mint(at(100), from(HERE), &init(1));
+        for byte in 0..32 {
+            let mut bent = token;
+            bent.0[byte] ^= 1;
+            assert!(!mint.accepts(at(101), from(HERE), &with(bent, init(1))), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn a_rotation_keeps_one_old_secret() {
+        let mut entropy = Counting(0);
+        let mut mint = TokenMint::new(at(0), &mut entropy);
+        let token = mint.mint(at(3599), from(HERE), &init(1));
+        let good = with(token, init(1));
+        mint.rotate(at(3599), &mut entropy);
+        assert_eq!(entropy.0, 1, "too early");
+        mint.rotate(at(3600), &mut entropy);
+        assert_ne!(mint.mint(at(3599), from(HERE), &init(1)), token);
+        assert!(mint.accepts(at(3600), from(HERE), &good));
+        mint.rotate(at(7200), &mut entropy);
+        assert!(!mint.accepts(at(3600), from(HERE), &good), "two secrets ago");
+    }
 }

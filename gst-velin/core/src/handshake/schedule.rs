@@ -168,6 +168,13 @@ impl EpochSecrets {
     }
 }
 
+#[cfg(test)]
+impl StreamKey {
+    pub(crate) const fn for_tests(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
 impl TrafficSecret {
     /// K(d,n,s). Whoever seals with it must be the only one: see
     /// [`Sealers`](crate::session::sealer::Sealers).
@@ -178,7 +185,10 @@ impl TrafficSecret {
     }
 }
 
-/// EXP: secrets for sub-protocols, bound to this handshake. Outlives rekeys.
+/// EXP: secrets for sub-protocols, bound to this handshake.
+///
+/// It holds PRK(0): take what pairing needs and drop it, at the latest with epoch 0, or a rekey
+/// protects nothing.
 #[derive(Debug)]
 pub struct Exporter(Prk);
 

@@ -121,3 +121,57 @@ impl Opener {
         self.failures
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::schedule::StreamKey;
+    use crate::session::header::TYPE_DATA;
+
+    fn opener() -> Opener {
+        Opener {
+            aead: RingAead::new(&StreamKey::for_tests([0x21; 32])),
+            epoch: Epoch(0),
+            stream: StreamId(1),
+            receiver: SessionIndex::new(1).expect("not zero"),
+            window: ReplayWindow::new(),
+            failures: 0,
+        }
+    }
+
+    fn packet(counter: u64) -> Vec<u8> {
+        let mut packet = vec![TYPE_DATA, 0, 0, 1, 0, 0, 0, 1];
+        packet.extend(counter.to_be_bytes());
+        packet.extend([0; 16]);
+        let aead = RingAead::new(&StreamKey::for_tests([0x21; 32]));
+        let (head, tag) = packet.split_at_mut(HEADER_LEN);
+        tag.copy_from_slice(
+            &aead.seal_in_place(Nonce::from_counter(counter), head, &mut []).unwrap().0,
+        );
+        packet
+    }
+
+    #[test]
+    fn the_last_failure_a_key_may_see_closes_it_for_good() {
+        let mut opener = opener();
+        opener.failures = FAILURE_LIMIT - 2;
+        let genuine = packet(1);
+        let mut forged = genuine.clone();
+        forged[20] ^= 1;
+        assert_eq!(opener.open(&mut forged.clone()), Err(OpenError::Forged));
+        assert_eq!(opener.open(&mut forged), Err(OpenError::KeyLimit));
+        assert_eq!(opener.open(&mut genuine.clone()), Err(OpenError::KeyLimit));
+    }
+
+    #[test]
+    fn the_last_number_opens_and_the_one_after_is_no_packet() {
+        let mut opener = opener();
+        let last = Counter::LIMIT - 1;
+        assert_eq!(opener.open(&mut packet(last)).map(|o| o.counter.get()), Ok(last));
+        assert_eq!(
+            opener.open(&mut packet(Counter::LIMIT)),
+            Err(OpenError::Header(HeaderError::Counter))
+        );
+        assert_eq!(opener.failures(), 0);
+    }
+}

@@ -154,3 +154,27 @@ impl Sealer {
             .ok_or(SealError::Exhausted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::schedule::StreamKey;
+
+    #[test]
+    fn a_key_seals_its_last_number_and_then_no_more() {
+        let sealer = Sealer {
+            aead: RingAead::new(&StreamKey::for_tests([0x22; 32])),
+            epoch: Epoch(0),
+            stream: StreamId(1),
+            receiver: SessionIndex::new(1).expect("not zero"),
+            next: AtomicU64::new(Counter::LIMIT - 1),
+        };
+        let mut packet = [0; 64];
+        assert_eq!(sealer.seal(&mut packet, 8), Ok(40));
+        assert_eq!(Header::parse(&packet).unwrap().counter.get(), Counter::LIMIT - 1);
+        for _ in 0..2 {
+            assert_eq!(sealer.seal(&mut packet, 8), Err(SealError::Exhausted));
+        }
+        assert_eq!(sealer.sealed(), Counter::LIMIT);
+    }
+}
