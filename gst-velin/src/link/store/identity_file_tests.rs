@@ -131,7 +131,7 @@ fn an_unreadable_home_is_an_error_and_not_a_new_identity() {
     }
     let dir = tempfile::tempdir().unwrap();
     default_in(dir.path()).load_or_create().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o000)).unwrap();
     let result = default_in(dir.path()).load_or_create();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
     assert!(matches!(result, Err(IdentityFileError::Read { .. })), "{result:?}");

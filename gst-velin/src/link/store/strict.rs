@@ -1,7 +1,7 @@
 //! Files that only their owner may touch: checks in the manner of OpenSSH's StrictModes, bounded
 //! reads, writes that other processes see whole or not at all.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -142,7 +142,7 @@ fn temporary(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::Named
 
 #[cfg(unix)]
 mod system {
-    use std::fs::{Metadata, Permissions};
+    use std::fs::{self, Metadata, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
@@ -184,9 +184,6 @@ mod system {
 
     fn check_directory(directory: &Path) -> io::Result<Result<(), UnsafePlace>> {
         let metadata = fs::metadata(directory)?;
-        if !metadata.is_dir() || metadata.file_type().is_symlink() {
-            return Ok(Ok(()));
-        }
         let mode = metadata.mode() & 0o7777;
         Ok(check_owner(&metadata, directory).and_then(|()| {
             // In a sticky directory (/tmp) others can add files but not touch this one.
@@ -250,6 +247,7 @@ use system::{check_directories, check_file, mode_of, set_mode, sync_directory};
 
 #[cfg(all(test, unix))]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
