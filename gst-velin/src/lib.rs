@@ -1,1 +1,3 @@
 //! The Velin GStreamer plugin: `velinsink` and `velinsrc`.
+
+pub mod link;
