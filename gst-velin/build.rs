@@ -1,3 +1,5 @@
+//! Tells the plugin its version and commit.
+
 fn main() {
     gst_plugin_version_helper::info();
 }

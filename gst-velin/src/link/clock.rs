@@ -22,5 +22,5 @@ pub(crate) fn instant(time: MonoTime) -> Instant {
 /// The time of day. Only trust entries with an expiry look at it.
 pub(crate) fn wall() -> WallTime {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    WallTime(i64::try_from(seconds).unwrap_or(i64::MAX))
+    WallTime::from_unix(seconds)
 }

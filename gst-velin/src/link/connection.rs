@@ -108,6 +108,11 @@ impl Connection {
         self.with(|s| s.close(code, ""));
     }
 
+    /// No datagram reaches the session any more.
+    pub(crate) fn unregister(&self) {
+        self.udp.unregister(self.index);
+    }
+
     /// Drives the session until it is over. `owner_wake` makes `driver.on_wake` run.
     pub(crate) async fn run(
         self: &Arc<Self>,
@@ -153,7 +158,7 @@ impl Connection {
                 () = owner_wake.notified() => driver.on_wake(self),
             }
         };
-        self.udp.unregister(self.index);
+        self.unregister();
         out.drain(..written);
         out.append(&mut self.lock().pending);
         let goodbye = async {

@@ -26,3 +26,18 @@ pub struct SessionCounters {
     /// Addresses seen that did not answer a challenge.
     pub unproved_addresses: u64,
 }
+
+impl std::ops::AddAssign for SessionCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.received_bytes += other.received_bytes;
+        self.forged += other.forged;
+        self.replayed += other.replayed;
+        self.wrong_epoch += other.wrong_epoch;
+        self.unknown_stream += other.unknown_stream;
+        self.malformed += other.malformed;
+        self.unanswered_pings += other.unanswered_pings;
+        self.unproved_addresses += other.unproved_addresses;
+    }
+}

@@ -1,0 +1,84 @@
+//! What the link tells the elements.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use velin_core::identity::{Name, PublicKey};
+use velin_core::session::{Ended, Route};
+
+use super::connect::ConnectError;
+
+/// Takes events on a network thread, with no lock held. Must not wait.
+pub type Observer = Arc<dyn Fn(LinkEvent) + Send + Sync>;
+
+/// A peer, authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Who it is.
+    pub key: PublicKey,
+    /// What it calls itself, or what the trust file calls it.
+    pub name: Option<Name>,
+    /// The other end of the TCP connection.
+    pub address: SocketAddr,
+}
+
+/// Something happened on a link.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum LinkEvent {
+    /// An attempt starts.
+    Connecting {
+        /// Host and port as the user wrote them.
+        to: String,
+    },
+    /// An attempt failed; another follows unless `retry_in` is `None`.
+    ConnectFailed {
+        /// Why.
+        error: ConnectError,
+        /// When the next attempt starts.
+        retry_in: Option<Duration>,
+    },
+    /// Both sides accepted each other.
+    Connected(PeerInfo),
+    /// The peer takes our stream: audio flows.
+    Streaming,
+    /// Media goes another way.
+    RouteChanged(Route),
+    /// Nothing heard for a second.
+    Stalled(PeerInfo),
+    /// Heard again after this long.
+    Recovered(PeerInfo, Duration),
+    /// An established session ended; a new one follows unless `retry_in` is `None`.
+    Lost {
+        /// With whom.
+        peer: PeerInfo,
+        /// Why.
+        ended: Ended,
+        /// When the next attempt starts.
+        retry_in: Option<Duration>,
+    },
+    /// The caller gives up: trying again cannot help before somebody changes something.
+    Refused {
+        /// Why.
+        ended: Ended,
+        /// Whom we called.
+        to: String,
+    },
+    /// Our stream alone was refused.
+    StreamRefused {
+        /// By whom.
+        peer: PeerInfo,
+        /// Why.
+        reason: velin_core::wire::CloseReason,
+    },
+    /// A listener turned a caller away.
+    CallerRefused {
+        /// Where it called from.
+        address: SocketAddr,
+        /// Why.
+        ended: Ended,
+    },
+    /// The trust file could not be read again; the last good one stays in force.
+    TrustUnreadable(String),
+}
