@@ -1,11 +1,14 @@
 //! `velin-pipe identity`: the device's own key.
+//!
+//! The recipient goes to standard output, everything for people to standard error.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use gstvelin::link::store::IdentityFile;
 
-use super::{CommandError, Surroundings, prompt};
+use super::context::{CommandError, Surroundings};
+use super::prompt;
 
 /// Arguments of `velin-pipe identity`.
 #[derive(Debug, Args)]
@@ -61,7 +64,7 @@ fn show(args: &ShowArgs, surroundings: &mut Surroundings<'_>) -> Result<(), Comm
 mod tests {
     use clap::{Command, FromArgMatches};
 
-    use super::super::testing::{Outcome, in_home};
+    use super::super::context::testing::{Outcome, in_home};
     use super::*;
 
     fn run(home: &std::path::Path, args: &[&str]) -> Outcome {

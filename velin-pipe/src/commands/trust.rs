@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use gstvelin::link::store::{IdentityFile, trust_file};
 use serde::Serialize;
 use velin_core::identity::{
-    Grants, Name, PublicKey, RecipientError, TrustBook, TrustedPeer, Via, WallTime,
+    Grants, Name, PeerHost, PublicKey, RecipientError, TrustBook, TrustedPeer, Via, WallTime,
 };
 
-use super::{CommandError, Surroundings};
+use super::context::{CommandError, Surroundings};
 
 /// Arguments of `velin-pipe trust`.
 #[derive(Debug, Args)]
@@ -43,8 +43,9 @@ struct AddArgs {
     #[arg(long)]
     name: String,
     /// What it may do here, with commas between: play-to-me, capture-from-me, join-group
-    #[arg(long, value_name = "GRANTS", default_value = "play-to-me")]
-    may: String,
+    /// [default: play-to-me]
+    #[arg(long, value_name = "GRANTS")]
+    may: Option<String>,
     /// Where it is found
     #[arg(long, value_name = "HOST[:PORT]")]
     host: Option<String>,
@@ -90,25 +91,34 @@ fn add(
     let name = Name::normalized(&args.name)?;
     let now = surroundings.now;
     let day = Duration::from_secs(24 * 60 * 60);
-    let peer = TrustedPeer {
-        key,
-        name: Some(name.clone()),
-        may: args.may.parse::<Grants>()?,
-        via: Via::File,
-        added: Some(now),
-        host: args.host.as_deref().map(str::parse).transpose()?,
-        expires: args.expires_in_days.map(|days| now + day * days),
-    };
+    let may = args.may.as_deref().map(str::parse::<Grants>).transpose()?;
+    let host = args.host.as_deref().map(str::parse::<PeerHost>).transpose()?;
+    let expires = args.expires_in_days.map(|days| now + day * days);
     refuse_own_key(&key, surroundings)?;
-    let (may, expires) = (peer.may, peer.expires);
-    let changed = trust_file::update_in(&surroundings.places, file, |book| {
-        // The same device under the same name again: the command is the whole truth about it.
-        if book.entry(&key).is_some_and(|known| known.name.as_ref() == Some(&name)) {
-            return Ok::<_, CommandError>(book.update(peer)?.is_some());
+    let (peer, changed) = trust_file::update_in(&surroundings.places, file, |book| {
+        // The same device under the same name again: what is given changes, the rest stays.
+        let known = book.entry(&key).filter(|known| known.name.as_ref() == Some(&name)).cloned();
+        let changed = known.is_some();
+        let mut peer = known.unwrap_or_else(|| TrustedPeer {
+            key,
+            name: Some(name.clone()),
+            may: Grants::PLAY_TO_ME,
+            via: Via::File,
+            added: Some(now),
+            host: None,
+            expires: None,
+        });
+        peer.may = may.unwrap_or(peer.may);
+        peer.host = host.or(peer.host);
+        peer.expires = expires.or(peer.expires);
+        if changed {
+            book.update(peer.clone())?;
+        } else {
+            book.add(peer.clone())?;
         }
-        book.add(peer)?;
-        Ok(false)
+        Ok::<_, CommandError>((peer, changed))
     })?;
+    let TrustedPeer { may, expires, .. } = peer;
     let verb = if changed { "Changed" } else { "Trusted" };
     let until = expires.map(|time| format!(" until {time}")).unwrap_or_default();
     writeln!(surroundings.err, "{verb}: \"{name}\" may {may}{until}.")?;
@@ -239,7 +249,7 @@ mod tests {
     use clap::{Command, FromArgMatches};
     use velin_core::identity::Identity;
 
-    use super::super::testing::{Outcome, in_home};
+    use super::super::context::testing::{Outcome, in_home};
     use super::*;
 
     fn run(home: &Path, args: &[&str]) -> Outcome {
@@ -300,11 +310,16 @@ mod tests {
     }
 
     #[test]
-    fn adding_the_same_device_again_changes_its_entry_and_nothing_else() {
+    fn adding_the_same_device_again_changes_what_is_given_and_keeps_the_rest() {
         let dir = tempfile::tempdir().unwrap();
-        run(dir.path(), &["add", &recipient(1), "--name", "desk"]).ok();
-        run(dir.path(), &["add", &recipient(1), "--name", "desk", "--may", "join-group"]).ok();
+        let key = recipient(1);
+        run(dir.path(), &["add", &key, "--name", "desk"]).ok();
+        run(dir.path(), &["add", &key, "--name", "desk", "--may", "join-group"]).ok();
+        let again = run(dir.path(), &["add", &key, "--name", "desk", "--host", "desk.local"]);
+        assert!(again.err.starts_with("Changed: \"desk\" may join-group."), "{}", again.err);
+        again.ok();
         assert_eq!(json(dir.path())[0]["may"], serde_json::json!(["join-group"]));
+        assert_eq!(json(dir.path())[0]["host"], "desk.local");
         assert!(run(dir.path(), &["add", &recipient(1), "--name", "b"]).error().contains("desk"));
         let changed_key = run(dir.path(), &["add", &recipient(2), "--name", "desk"]).error();
         assert!(changed_key.contains("another device"), "{changed_key}");

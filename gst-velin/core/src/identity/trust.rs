@@ -127,44 +127,96 @@ pub struct TrustBook {
 /// Why a text is no trust file. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the fields are the line, and what stands there")]
 pub enum ParseTrustError {
     /// More than [`TrustBook::MAX_BYTES`].
     #[error("it is larger than 1 MiB; split off what does not belong into it")]
     TooLarge,
     /// Not UTF-8.
     #[error("line {line}: not UTF-8 text; save the file as UTF-8")]
-    NotText { line: usize },
+    NotText {
+        /// Where.
+        line: usize,
+    },
     /// Not TOML, or keys and types that a trust file does not have.
     #[error("line {line}: {message}")]
-    Toml { line: usize, message: String },
+    Toml {
+        /// Where.
+        line: usize,
+        /// What the parser says, in one printable line.
+        message: String,
+    },
     /// A version this program does not know.
     #[error("line {line}: version {found} is newer than this program knows (1); update Velin")]
-    Version { line: usize, found: i64 },
+    Version {
+        /// Where.
+        line: usize,
+        /// The version in the file.
+        found: i64,
+    },
     /// Not a device's recipient.
     #[error("line {line}: {reason}")]
-    Recipient { line: usize, reason: RecipientError },
+    Recipient {
+        /// Where.
+        line: usize,
+        /// Why.
+        reason: RecipientError,
+    },
     /// Not a name.
     #[error("line {line}: {reason}")]
-    Name { line: usize, reason: NameError },
+    Name {
+        /// Where.
+        line: usize,
+        /// Why.
+        reason: NameError,
+    },
     /// Not a permission.
     #[error("line {line}: {reason}")]
-    Grant { line: usize, reason: UnknownGrant },
+    Grant {
+        /// Where.
+        line: usize,
+        /// Why.
+        reason: UnknownGrant,
+    },
     /// Not a way to come to trust.
     #[error("line {line}: via is sas, code, file or bundle")]
-    Via { line: usize },
+    Via {
+        /// Where.
+        line: usize,
+    },
     /// Not a time.
     #[error("line {line}: {reason}")]
-    Time { line: usize, reason: WallTimeError },
+    Time {
+        /// Where.
+        line: usize,
+        /// Why.
+        reason: WallTimeError,
+    },
     /// Not a host.
     #[error("line {line}: {reason}")]
-    Host { line: usize, reason: PeerHostError },
+    Host {
+        /// Where.
+        line: usize,
+        /// Why.
+        reason: PeerHostError,
+    },
     /// A key that already stands further up.
     #[error("line {line}: the same key as in line {first}; remove one of them")]
-    DuplicateKey { line: usize, first: usize },
+    DuplicateKey {
+        /// Where.
+        line: usize,
+        /// Where it stands first.
+        first: usize,
+    },
     /// A name that already stands further up.
     #[error("line {line}: the name \"{name}\" already stands in line {first}; rename one of them")]
-    DuplicateName { line: usize, first: usize, name: Name },
+    DuplicateName {
+        /// Where.
+        line: usize,
+        /// Where it stands first.
+        first: usize,
+        /// The name.
+        name: Name,
+    },
 }
 
 /// Why a peer cannot be added.

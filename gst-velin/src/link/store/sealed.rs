@@ -25,7 +25,7 @@ pub const MAX_WORK_FACTOR: u8 = 20;
 pub enum SealedError {
     /// Not an age file after all, or a damaged one.
     #[error("it is a damaged age file ({0}); restore it from a backup")]
-    Damaged(String),
+    Damaged(&'static str),
     /// Encrypted to keys instead of a passphrase.
     #[error(
         "it is encrypted to keys, not to a passphrase; decrypt it with `age -d -i KEY`, and \
@@ -65,7 +65,7 @@ impl<'a> Sealed<'a> {
     /// Reads the header, before anybody is asked for a passphrase.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, SealedError> {
         let decryptor = Decryptor::new_buffered(ArmoredReader::new(bytes.trim_ascii_start()))
-            .map_err(|error| SealedError::Damaged(error.to_string()))?;
+            .map_err(|error| SealedError::Damaged(damage(&error)))?;
         if decryptor.is_scrypt() { Ok(Self(decryptor)) } else { Err(SealedError::NotPassphrase) }
     }
 
@@ -85,7 +85,7 @@ impl<'a> Sealed<'a> {
                 DecryptError::DecryptionFailed
                 | DecryptError::KeyDecryptionFailed
                 | DecryptError::NoMatchingKeys => SealedError::WrongPassphrase,
-                other => SealedError::Damaged(other.to_string()),
+                other => SealedError::Damaged(damage(&other)),
             },
         )?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(max));
@@ -93,7 +93,7 @@ impl<'a> Sealed<'a> {
             .by_ref()
             .take(max as u64)
             .read_to_end(&mut bytes)
-            .map_err(|error| SealedError::Damaged(error.to_string()))?;
+            .map_err(|_| SealedError::Damaged("its content was changed or cut off"))?;
         Ok(bytes)
     }
 }
@@ -116,6 +116,16 @@ pub fn seal(
         writer.finish()?.finish()
     };
     write().map_err(SealedError::Encrypt)
+}
+
+/// In our own words: age's texts come from translation files, which it loads when one is printed.
+fn damage(error: &DecryptError) -> &'static str {
+    match error {
+        DecryptError::InvalidMac => "its header was changed",
+        DecryptError::UnknownFormat => "a version of age that is not known",
+        DecryptError::Io(_) => "it was cut off, or its armor is broken",
+        _ => "its header is not valid",
+    }
 }
 
 fn secret_string(passphrase: &Passphrase) -> SecretString {
