@@ -1,3 +1,36 @@
-//! The Velin GStreamer plugin: `velinsink` and `velinsrc`.
+//! The Velin GStreamer plugin: encrypted live audio between machines, at the lowest latency the
+//! network allows.
+//!
+//! - [`velinsink`] sends: it calls a receiver and offers its audio as a stream;
+//! - [`velinsrc`] receives: it listens, mixes every stream of every trusted caller, and plays them
+//!   in time with the pipeline's clock.
+//!
+//! [`link`] is everything behind them that touches sockets, files and threads.
+#![allow(unused_doc_comments)]
 
+use gst::glib;
+
+mod format;
 pub mod link;
+mod messages;
+mod options;
+mod uri;
+pub mod velinsink;
+pub mod velinsrc;
+
+fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    velinsink::register(plugin)?;
+    velinsrc::register(plugin)
+}
+
+gst::plugin_define!(
+    velin,
+    env!("CARGO_PKG_DESCRIPTION"),
+    plugin_init,
+    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+    "MIT/X11",
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_NAME"),
+    env!("CARGO_PKG_REPOSITORY"),
+    env!("BUILD_REL_DATE")
+);

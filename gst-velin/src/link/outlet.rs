@@ -36,6 +36,11 @@ impl Outlet {
         })
     }
 
+    /// Our UDP port.
+    pub fn local_port(&self) -> u16 {
+        self.udp.local().port()
+    }
+
     /// Packets and bytes sealed so far.
     pub fn sent(&self) -> (u64, u64) {
         self.tx.sent()

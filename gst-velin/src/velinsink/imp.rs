@@ -1,0 +1,402 @@
+//! Properties and virtual methods of `velinsink`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::prelude::*;
+use velin_core::codec::{StreamFormat, block_frames};
+use velin_core::entropy::Entropy;
+use velin_core::identity::{Identity, Name};
+use velin_core::wire::{Hex, StreamUuid};
+
+use super::packetizer::{Packetizer, SendCounters};
+use super::report::observer;
+use super::settings::{PROPERTIES, Settings, is_fixed_while_running};
+use crate::format::{PcmFormat, template_caps};
+use crate::link::{Caller, CallerSettings, OsEntropy, OutStream, StreamSpec, TrustSource};
+use crate::messages::route_name;
+use crate::options;
+use crate::uri::VelinUri;
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("velinsink", gst::DebugColorFlags::empty(), "Velin sender")
+});
+
+/// Input whose timestamps jump ahead by more than this left something out.
+const MAX_JITTER: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+#[derive(Default)]
+pub struct VelinSink {
+    settings: Mutex<Settings>,
+    muted: AtomicBool,
+    /// From READY→PAUSED to PAUSED→READY.
+    opened: Mutex<Option<Opened>>,
+    /// Only the streaming thread, and state changes while it does not run.
+    streaming: Mutex<Streaming>,
+    counters: Arc<SendCounters>,
+}
+
+/// What the link needs, read from files once.
+struct Opened {
+    caller: Arc<Caller>,
+    identity: Arc<Identity>,
+    /// For `stats` and for closing.
+    stream: Option<Arc<OutStream>>,
+}
+
+#[derive(Default)]
+struct Streaming {
+    packetizer: Option<Packetizer>,
+    pcm: Option<PcmFormat>,
+    next_pts: Option<gst::ClockTime>,
+    /// The element's `sync` before it was switched off for a live input.
+    paced: Option<bool>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for VelinSink {
+    const NAME: &'static str = "GstVelinSink";
+    type Type = super::VelinSink;
+    type ParentType = gst_base::BaseSink;
+    type Interfaces = (gst::URIHandler,);
+}
+
+impl ObjectImpl for VelinSink {
+    fn properties() -> &'static [glib::ParamSpec] {
+        &PROPERTIES
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        // BaseSink would add 20 ms to every live pipeline.
+        self.obj().set_processing_deadline(gst::ClockTime::ZERO);
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let name = pspec.name();
+        if name == "uri" {
+            let result = match value.get::<Option<String>>() {
+                Ok(Some(uri)) => self.set_uri(&uri),
+                Ok(None) => Ok(()),
+                Err(e) => Err(glib::Error::new(gst::URIError::BadUri, &e.to_string())),
+            };
+            if let Err(e) = result {
+                gst::warning!(CAT, imp = self, "uri not set: {e}");
+            }
+            return;
+        }
+        if is_fixed_while_running(name) && self.opened().is_some() {
+            gst::warning!(CAT, imp = self, "{name} cannot change while running; set it in READY");
+            return;
+        }
+        let mut settings = self.settings();
+        if !settings.set(name, value) {
+            gst::warning!(CAT, imp = self, "{name} does not take {value:?}");
+            return;
+        }
+        self.muted.store(settings.mute, Ordering::Relaxed);
+        drop(settings);
+        gst::info!(CAT, imp = self, "{name} = {value:?}");
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => self.stats().to_value(),
+            "uri" => self.uri().to_value(),
+            "current-port" => {
+                let stream = self.opened().as_ref().and_then(|o| o.stream.clone());
+                let port = stream.and_then(|s| s.outlet()).map_or(0, |o| o.local_port());
+                u32::from(port).to_value()
+            }
+            name => self.settings().get(name).unwrap_or_else(|| pspec.default_value().clone()),
+        }
+    }
+}
+
+impl GstObjectImpl for VelinSink {}
+
+impl ElementImpl for VelinSink {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Velin sender",
+                "Sink/Network/Audio",
+                "Sends audio to a Velin receiver, encrypted, with low latency",
+                "The Velin developers",
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            gst::PadTemplate::new(
+                "sink",
+                gst::PadDirection::Sink,
+                gst::PadPresence::Always,
+                &template_caps(),
+            )
+            .into_iter()
+            .collect()
+        });
+        TEMPLATES.as_ref()
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::ReadyToPaused {
+            self.open().map_err(|message| {
+                self.post_error_message(message);
+                gst::StateChangeError
+            })?;
+        }
+        let result = self.parent_change_state(transition);
+        let leaves = transition == gst::StateChange::PausedToReady;
+        if leaves || (transition == gst::StateChange::ReadyToPaused && result.is_err()) {
+            self.close();
+        }
+        result
+    }
+}
+
+impl BaseSinkImpl for VelinSink {
+    fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let pcm = gst_audio::AudioInfo::from_caps(caps)
+            .ok()
+            .and_then(|info| PcmFormat::from_info(&info))
+            .ok_or_else(|| gst::loggable_error!(CAT, "cannot send {caps}"))?;
+        let mut streaming = self.streaming();
+        if streaming.pcm == Some(pcm) {
+            return Ok(());
+        }
+        self.start_stream(&mut streaming, pcm)
+            .ok_or_else(|| gst::loggable_error!(CAT, "the element is not in PAUSED"))
+    }
+
+    fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let mut streaming = self.streaming();
+        if streaming.paced.is_none() {
+            streaming.paced = Some(self.stop_pacing_if_live());
+        }
+        let map = buffer.map_readable().map_err(|_| {
+            gst::element_imp_error!(self, gst::ResourceError::Read, ["cannot map a buffer"]);
+            gst::FlowError::Error
+        })?;
+        let Streaming { packetizer: Some(packetizer), pcm: Some(pcm), next_pts, .. } =
+            &mut *streaming
+        else {
+            return Err(gst::FlowError::NotNegotiated);
+        };
+        let mute = self.muted.load(Ordering::Relaxed);
+        let rate = u64::from(pcm.rate.hz());
+        if let (Some(pts), Some(expected)) = (buffer.pts(), *next_pts)
+            && pts > expected + MAX_JITTER
+        {
+            let frames = (pts - expected).nseconds().saturating_mul(rate) / 1_000_000_000;
+            gst::debug!(CAT, imp = self, "the input left out {frames} frames");
+            packetizer.skip(frames, mute);
+        }
+        let whole = map.len() - map.len() % pcm.frame_bytes();
+        packetizer.push(&map[..whole], buffer.flags().contains(gst::BufferFlags::GAP), mute);
+        let frames = (whole / pcm.frame_bytes()) as u64;
+        *next_pts = buffer.pts().map(|pts| {
+            pts + gst::ClockTime::from_nseconds(frames.saturating_mul(1_000_000_000) / rate)
+        });
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    fn event(&self, event: gst::Event) -> bool {
+        let mute = self.muted.load(Ordering::Relaxed);
+        match event.view() {
+            gst::EventView::Eos(_) => {
+                if let Some(packetizer) = &mut self.streaming().packetizer {
+                    packetizer.finish(mute);
+                }
+            }
+            gst::EventView::Gap(gap) => self.push_gap(gap, mute),
+            gst::EventView::FlushStop(_) => {
+                let mut streaming = self.streaming();
+                streaming.next_pts = None;
+                if let Some(packetizer) = &mut streaming.packetizer {
+                    packetizer.skip(0, mute);
+                }
+            }
+            _ => {}
+        }
+        self.parent_event(event)
+    }
+}
+
+impl URIHandlerImpl for VelinSink {
+    const URI_TYPE: gst::URIType = gst::URIType::Sink;
+
+    fn protocols() -> &'static [&'static str] {
+        &["velin"]
+    }
+
+    fn uri(&self) -> Option<String> {
+        Some(self.settings().to_uri().to_text())
+    }
+
+    fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
+        if self.opened().is_some() {
+            return Err(glib::Error::new(
+                gst::URIError::BadState,
+                "the URI cannot change while running; set it in READY",
+            ));
+        }
+        let bad = |e: String| glib::Error::new(gst::URIError::BadUri, &e);
+        let parsed = VelinUri::parse(uri).map_err(bad)?;
+        let unknown = self.settings().apply_uri(&parsed).map_err(bad)?;
+        for key in unknown {
+            gst::warning!(CAT, imp = self, "the URI's {key} is unknown and ignored");
+        }
+        Ok(())
+    }
+}
+
+impl VelinSink {
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn streaming(&self) -> MutexGuard<'_, Streaming> {
+        self.streaming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the files and makes the link. Touches no network by itself.
+    fn open(&self) -> Result<(), gst::ErrorMessage> {
+        let s = self.settings().clone();
+        let settings_error = |e: &options::OpenError| {
+            gst::error_msg!(gst::ResourceError::Settings, ("{}", e))
+        };
+        let bind = options::bind_address(s.bind_address.as_deref()).map_err(|e| settings_error(&e))?;
+        let peer = options::peer(s.peer.as_deref()).map_err(|e| settings_error(&e))?;
+        let (identity, trust): (_, Arc<TrustSource>) =
+            options::open_files(s.identity_file.as_deref(), s.trust_file.as_deref())
+                .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("{}", e)))?;
+        let caller = Caller::shared(CallerSettings {
+            host: s.host,
+            port: s.port,
+            audio_port: s.audio_port,
+            bind,
+            peer,
+            mtu: u16::try_from(s.mtu).unwrap_or(u16::MAX),
+            dscp: options::dscp(s.qos_dscp),
+            auto_reconnect: s.auto_reconnect,
+            identity: identity.clone(),
+            trust,
+            trust_file: s.trust_file,
+            agent: options::agent(),
+            name: None,
+        })
+        .map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("{}", e)))?;
+        *self.opened() = Some(Opened { caller, identity, stream: None });
+        Ok(())
+    }
+
+    fn close(&self) {
+        let opened = self.opened().take();
+        if let Some(stream) = opened.as_ref().and_then(|o| o.stream.as_ref()) {
+            stream.close();
+        }
+        let streaming = std::mem::take(&mut *self.streaming());
+        if streaming.paced == Some(true) {
+            self.obj().set_sync(true);
+        }
+    }
+
+    /// Offers a new stream in place of the one before.
+    fn start_stream(&self, streaming: &mut Streaming, pcm: PcmFormat) -> Option<()> {
+        let (mtu, packet_time, name) = {
+            let s = self.settings();
+            (s.mtu as usize, s.packet_time, s.stream_name.clone())
+        };
+        let frames_per_block =
+            block_frames(pcm.sample, pcm.rate, pcm.map.channels(), packet_time, mtu);
+        let format = StreamFormat {
+            sample: pcm.sample,
+            rate: pcm.rate,
+            map: pcm.map,
+            frames_per_block,
+        };
+        let mut uuid = [0; 16];
+        OsEntropy.fill(&mut uuid);
+        let wished = name.unwrap_or_else(|| self.obj().name().to_string());
+        let name = Name::normalized(&wished).or_else(|e| {
+            gst::warning!(CAT, imp = self, "stream-name {wished:?}: {e}");
+            Name::new("velin")
+        });
+        let spec = StreamSpec { name: name.ok()?, uuid: StreamUuid(Hex(uuid)), format: format.clone() };
+        let mut opened = self.opened();
+        let opened = opened.as_mut()?;
+        if let Some(old) = opened.stream.take() {
+            old.close();
+        }
+        let stream = opened.caller.attach(spec, observer(&self.obj(), opened.identity.public()));
+        opened.stream = Some(stream.clone());
+        streaming.packetizer = Some(Packetizer::new(format, stream, self.counters.clone()));
+        streaming.pcm = Some(pcm);
+        streaming.next_pts = None;
+        Some(())
+    }
+
+    /// A live input is sent the moment it arrives; whatever else is in the pipeline must not hold
+    /// it back. Gives whether pacing was on and is off now.
+    fn stop_pacing_if_live(&self) -> bool {
+        let obj = self.obj();
+        let live = obj.query_latency().is_ok_and(|(_, upstream_live, _, _)| upstream_live);
+        if live && obj.is_sync() {
+            gst::info!(CAT, imp = self, "the input is live: sending on arrival");
+            obj.set_sync(false);
+            return true;
+        }
+        false
+    }
+
+    fn push_gap(&self, gap: &gst::event::Gap, mute: bool) {
+        let mut streaming = self.streaming();
+        let Streaming { packetizer: Some(packetizer), pcm: Some(pcm), next_pts, .. } =
+            &mut *streaming
+        else {
+            return;
+        };
+        let (pts, Some(duration)) = gap.get() else { return };
+        let rate = u64::from(pcm.rate.hz());
+        let frames = duration.nseconds().saturating_mul(rate) / 1_000_000_000;
+        // Whoever announces hours of silence means a jump.
+        if duration > gst::ClockTime::from_seconds(10) {
+            packetizer.skip(frames, mute);
+        } else {
+            packetizer.push_silence(frames, mute);
+        }
+        *next_pts = Some(pts + duration);
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let c = &self.counters;
+        let stream = self.opened().as_ref().and_then(|o| o.stream.clone());
+        let sessions = self.opened().as_ref().map_or(0, |o| o.caller.sessions());
+        let outlet = stream.and_then(|s| s.outlet());
+        let state = if outlet.is_some() { "streaming" } else { "disconnected" };
+        gst::Structure::builder("application/x-velin-sink-stats")
+            .field("session-state", state)
+            .field("sessions", sessions)
+            .field("route", outlet.as_ref().map_or("none", |o| route_name(o.route())))
+            .field("frames", c.frames.load(Ordering::Relaxed))
+            .field("packets-sent", c.blocks.load(Ordering::Relaxed))
+            .field("packets-dropped", c.dropped.load(Ordering::Relaxed))
+            .field("bytes-sent", c.bytes.load(Ordering::Relaxed))
+            .build()
+    }
+}

@@ -1,0 +1,178 @@
+//! From buffers of any size to blocks of one size.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use velin_core::codec::{StreamFormat, decode_into, encode_into};
+use velin_core::session::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError};
+use velin_core::units::{BlockIndex, FrameIndex};
+use velin_core::wire::{AudioFlags, AudioHeader};
+
+use crate::link::OutStream;
+
+/// What was sent; read by any thread.
+#[derive(Debug, Default)]
+pub(super) struct SendCounters {
+    pub(super) frames: AtomicU64,
+    pub(super) blocks: AtomicU64,
+    /// Blocks that had nowhere to go: no receiver, or the system refused the packet.
+    pub(super) dropped: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+/// Cuts the input into blocks and sends each as soon as it is full.
+///
+/// Owned by the streaming thread; allocates only when made.
+#[derive(Debug)]
+pub(super) struct Packetizer {
+    format: StreamFormat,
+    out: Arc<OutStream>,
+    counters: Arc<SendCounters>,
+    /// Bytes of the block under way.
+    block: Vec<u8>,
+    /// Whether everything in it so far is silence.
+    silent: bool,
+    index: BlockIndex,
+    /// The frame index of the block's first frame.
+    ts: FrameIndex,
+    discontinuity: bool,
+    muted: bool,
+    packet: Vec<u8>,
+    samples: Vec<f32>,
+}
+
+impl Packetizer {
+    pub(super) fn new(
+        format: StreamFormat,
+        out: Arc<OutStream>,
+        counters: Arc<SendCounters>,
+    ) -> Self {
+        let bytes = format.block_bytes();
+        let samples = format.frames_per_block as usize * format.channels().get();
+        Self {
+            block: Vec::with_capacity(bytes),
+            silent: true,
+            index: BlockIndex(0),
+            ts: FrameIndex(0),
+            discontinuity: false,
+            muted: false,
+            packet: vec![0; bytes + MEDIA_OVERHEAD],
+            samples: vec![0.0; samples],
+            format,
+            out,
+            counters,
+        }
+    }
+
+    pub(super) fn format(&self) -> &StreamFormat {
+        &self.format
+    }
+
+    pub(super) fn stream(&self) -> &Arc<OutStream> {
+        &self.out
+    }
+
+    /// Takes whole frames; `gap`: they are known to be silent.
+    pub(super) fn push(&mut self, mut bytes: &[u8], gap: bool, mute: bool) {
+        let size = self.format.block_bytes();
+        while !bytes.is_empty() {
+            let take = (size - self.block.len()).min(bytes.len());
+            self.block.extend_from_slice(&bytes[..take]);
+            self.silent &= gap;
+            bytes = &bytes[take..];
+            if self.block.len() == size {
+                self.emit(mute);
+            }
+        }
+    }
+
+    /// Takes `frames` frames of silence.
+    pub(super) fn push_silence(&mut self, mut frames: u64, mute: bool) {
+        let frame = self.format.frame_bytes();
+        let per_block = self.format.frames_per_block as usize;
+        while frames > 0 {
+            let room = per_block - self.block.len() / frame;
+            let take = room.min(usize::try_from(frames).unwrap_or(usize::MAX));
+            self.block.resize(self.block.len() + take * frame, 0);
+            frames -= take as u64;
+            if self.block.len() == per_block * frame {
+                self.emit(mute);
+            }
+        }
+    }
+
+    /// The input jumped ahead by `frames`: finishes the block under way and leaves them out.
+    pub(super) fn skip(&mut self, frames: u64, mute: bool) {
+        self.finish(mute);
+        self.ts.0 += frames;
+        self.discontinuity = true;
+    }
+
+    /// Fills the block under way with silence and sends it, so that nothing stays behind.
+    pub(super) fn finish(&mut self, mute: bool) {
+        if !self.block.is_empty() {
+            self.block.resize(self.format.block_bytes(), 0);
+            self.emit(mute);
+        }
+    }
+
+    fn emit(&mut self, mute: bool) {
+        if mute != self.muted {
+            self.ramp(mute);
+            self.muted = mute;
+        } else if mute {
+            self.silent = true;
+        }
+        let mut flags = AudioFlags::NONE;
+        if std::mem::take(&mut self.discontinuity) {
+            flags = flags.with(AudioFlags::DISCONTINUITY);
+        }
+        let payload = &mut self.packet[MEDIA_HEAD..];
+        let length = if self.silent {
+            flags = flags.with(AudioFlags::SILENCE);
+            // A block never has more frames than an MTU has bytes.
+            payload[..2].copy_from_slice(&(self.format.frames_per_block as u16).to_be_bytes());
+            2
+        } else {
+            payload[..self.block.len()].copy_from_slice(&self.block);
+            self.block.len()
+        };
+        let header = AudioHeader { flags, block: self.index, ts: self.ts };
+        let sent = self.out.with_outlet(|outlet| outlet.send(&header, length, &mut self.packet));
+        match sent {
+            Some(Ok(true)) => {
+                self.counters.blocks.fetch_add(1, Ordering::Relaxed);
+                let bytes = (length + MEDIA_OVERHEAD) as u64;
+                self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
+            // Between the end of a session and the next one.
+            Some(Ok(false) | Err(MediaError::Closed)) | None | Some(Err(_)) => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let frames = u64::from(self.format.frames_per_block);
+        self.counters.frames.fetch_add(frames, Ordering::Relaxed);
+        self.index.0 = self.index.0.wrapping_add(1);
+        self.ts.0 += frames;
+        self.block.clear();
+        self.silent = true;
+    }
+
+    /// Fades the block under way out or in, so that muting makes no click.
+    fn ramp(&mut self, out: bool) {
+        if self.silent {
+            return;
+        }
+        let channels = self.format.channels().get();
+        let n = decode_into(self.format.sample, &self.block, &mut self.samples);
+        let frames = (n / channels).max(1) as f32;
+        for (i, frame) in self.samples[..n].chunks_exact_mut(channels).enumerate() {
+            let position = (i as f32 + 0.5) / frames;
+            let gain = if out { 1.0 - position } else { position };
+            for sample in frame {
+                *sample *= gain;
+            }
+        }
+        encode_into(self.format.sample, &self.samples[..n], &mut self.block);
+    }
+}
