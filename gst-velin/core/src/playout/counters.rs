@@ -26,8 +26,8 @@ pub struct StreamCounters {
     pub(super) reanchors: AtomicU64,
     pub(super) delay_ns: AtomicI64,
     pub(super) target_ns: AtomicI64,
-    /// First block the player may still use.
-    pub(super) wanted: AtomicU32,
+    /// First block the player may still use (33 bits) below its generation (31 bits).
+    pub(super) wanted: AtomicU64,
 }
 
 /// What [`StreamCounters::snapshot`] returns.

@@ -16,12 +16,19 @@
 //! player half moves into the [`Mixer`] of the streaming thread. Neither half blocks, locks or
 //! allocates per packet.
 
+mod arrivals;
 mod block;
 mod controls;
 mod counters;
+mod limiter;
+mod matrix;
 mod mixer;
 mod player;
+mod queue;
 mod receiver;
+mod resample;
+mod splice;
+mod timeline;
 
 pub use block::{Block, Body, MAX_PAYLOAD};
 pub use controls::StreamControls;
@@ -30,7 +37,13 @@ pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
 pub use player::PlayerHalf;
 pub use receiver::{Insert, ReceiverHalf};
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use matrix::Matrix;
+use queue::Queue;
+use resample::Resample;
+use timeline::Timeline;
 
 use crate::codec::{ChannelMap, StreamFormat};
 use crate::units::SampleRate;
@@ -56,6 +69,10 @@ pub enum PlayoutDelay {
 
 /// The longest fixed playout delay.
 pub const MAX_FIXED_DELAY: Duration = Duration::from_secs(2);
+
+/// The hand-over and the queue hold this much more than the longest delay, so that a late render
+/// loses nothing.
+const SPARE: Duration = Duration::from_millis(250);
 
 /// Everything that shapes one stream's playout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +132,35 @@ pub enum StreamError {
 
 /// Makes the two halves of one stream. Allocates all that the stream will ever need.
 pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), StreamError> {
-    let _ = settings;
-    todo!("the two halves")
+    let StreamSettings { format, output, delay, exact } = settings;
+    let bytes = format.block_bytes();
+    if bytes == 0 || bytes > MAX_PAYLOAD {
+        return Err(StreamError::BlockSize { frames: format.frames_per_block, bytes });
+    }
+    if exact && (format.rate, format.map) != (output.rate, output.map) {
+        return Err(StreamError::NotExact { rate: format.rate.hz(), map: format.map });
+    }
+    let matrix = Matrix::new(format.map, output.map).ok_or_else(|| StreamError::ChannelCount {
+        stream: format.map.channels().get(),
+        output: output.map.channels().get(),
+    })?;
+    let longest = match delay {
+        PlayoutDelay::Fixed(fixed) if fixed > MAX_FIXED_DELAY => {
+            return Err(StreamError::Delay(fixed));
+        }
+        PlayoutDelay::Fixed(fixed) => fixed,
+        PlayoutDelay::Auto => timeline::MAX_AUTO,
+    };
+    let block = format.block_duration().as_nanos().max(1);
+    let capacity = ((longest + SPARE).as_nanos() / block) as usize + 16;
+    let counters = Arc::new(StreamCounters::default());
+    let controls = Arc::new(StreamControls::new());
+    let (sender, receiver) = rtrb::RingBuffer::new((SPARE.as_nanos() / block) as usize + 16);
+    let queue = Queue::new(capacity);
+    let timeline =
+        Timeline::new(receiver, queue, format.clone(), delay, exact, Arc::clone(&counters));
+    let resample = Resample::new(format.rate, output.rate, &matrix);
+    let receiver = ReceiverHalf::new(format, sender, counters.clone(), controls.clone());
+    let player = PlayerHalf::new(timeline, matrix, resample, output, exact, counters, controls);
+    Ok((receiver, player))
 }
