@@ -21,6 +21,9 @@ const SETTLED_NS: i64 = 1_000 * MS;
 const STALL_NS: i64 = 50 * MS;
 /// A stall whose blocks stay late for so long has become the path's new delay.
 const STALL_BURST_NS: i64 = 100 * MS;
+/// Stalls that follow each other faster than this are a capture that delivers in long chunks: each
+/// counts once, with its first block. Others are left out altogether.
+const RHYTHM_NS: i64 = 500 * MS;
 /// A discontinuity that moves the media clock by more than this is a jump.
 const JUMP_NS: i64 = 40 * MS;
 
@@ -37,6 +40,9 @@ pub(super) struct Arrivals {
     last: i64,
     /// When the burst after a stall began.
     stall: Option<i64>,
+    last_stall: i64,
+    /// The last stall followed another so soon that it is the capture's rhythm.
+    rhythm: bool,
     recomputed: i64,
     path: PathClock,
     block_ns: i64,
@@ -52,6 +58,8 @@ impl Arrivals {
             first: None,
             last: 0,
             stall: None,
+            last_stall: i64::MIN / 2,
+            rhythm: false,
             recomputed: 0,
             path: PathClock::default(),
             block_ns,
@@ -86,6 +94,8 @@ impl Arrivals {
         let now = if first == arrival { arrival } else { arrival.max(self.last) };
         if first != arrival && now - self.last > STALL_NS {
             self.stall = Some(now);
+            self.rhythm = now - self.last_stall < RHYTHM_NS;
+            self.last_stall = now;
         }
         self.last = now;
         let transit = arrival - media;
@@ -101,8 +111,7 @@ impl Arrivals {
                 self.restart_clock();
                 self.path.base_ns = self.least(now, transit);
                 return;
-            } else if !first_of_burst {
-                // A stall counts once, with its first block.
+            } else if !(first_of_burst && self.rhythm) {
                 return;
             }
         }

@@ -4,8 +4,9 @@ use crate::units::SampleRate;
 
 /// How long the gain takes to recover by 1/e, in fractions of a second: 1/10 = 100 ms.
 const RELEASE_PER_S: f32 = 10.0;
-/// Above this the gain snaps back to 1.
-const RELEASED: f32 = 0.9999;
+/// Above this the gain snaps back to 1: a step of 0.009 dB. Closer to 1 an `f32` would no longer
+/// feel the release.
+const RELEASED: f32 = 0.999;
 /// No mixture of sane streams comes near it; keeps the arithmetic finite.
 const SANE: f32 = 1e30;
 

@@ -70,9 +70,13 @@ pub enum PlayoutDelay {
 /// The longest fixed playout delay.
 pub const MAX_FIXED_DELAY: Duration = Duration::from_secs(2);
 
-/// The hand-over and the queue hold this much more than the longest delay, so that a late render
-/// loses nothing.
-const SPARE: Duration = Duration::from_millis(250);
+/// The queue holds this much more than the longest delay, so that a late render loses nothing.
+const QUEUE_SPARE: Duration = Duration::from_millis(250);
+/// The hand-over holds this much more than the longest delay …
+const RING_SPARE: Duration = Duration::from_millis(100);
+/// … and a block that is this much later than the longest delay is not handed over: after a stall
+/// the old would fill the ring before the new.
+const STALE: Duration = Duration::from_millis(50);
 
 /// Everything that shapes one stream's playout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,15 +156,17 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
         PlayoutDelay::Auto => timeline::MAX_AUTO,
     };
     let block = format.block_duration().as_nanos().max(1);
-    let capacity = ((longest + SPARE).as_nanos() / block) as usize + 16;
+    let capacity = ((longest + QUEUE_SPARE).as_nanos() / block) as usize + 16;
     let counters = Arc::new(StreamCounters::default());
     let controls = Arc::new(StreamControls::new());
-    let (sender, receiver) = rtrb::RingBuffer::new((SPARE.as_nanos() / block) as usize + 16);
+    let (sender, receiver) =
+        rtrb::RingBuffer::new(((longest + RING_SPARE).as_nanos() / block) as usize + 16);
     let queue = Queue::new(capacity);
     let timeline =
         Timeline::new(receiver, queue, format.clone(), delay, exact, Arc::clone(&counters));
     let resample = Resample::new(format.rate, output.rate, &matrix);
-    let receiver = ReceiverHalf::new(format, sender, counters.clone(), controls.clone());
+    let receiver =
+        ReceiverHalf::new(format, sender, longest + STALE, counters.clone(), controls.clone());
     let player = PlayerHalf::new(timeline, matrix, resample, output, exact, counters, controls);
     Ok((receiver, player))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::block::{Block, Body, MAX_PAYLOAD, Slot};
@@ -33,6 +34,8 @@ pub enum Insert {
 pub struct ReceiverHalf {
     format: StreamFormat,
     ring: rtrb::Producer<Slot>,
+    /// A block that comes this much later than the fastest is useless.
+    stale_ns: i64,
     seen: Seen,
     arrivals: Arrivals,
     /// The highest block's first frame.
@@ -47,6 +50,7 @@ impl ReceiverHalf {
     pub(super) fn new(
         format: StreamFormat,
         ring: rtrb::Producer<Slot>,
+        stale: Duration,
         counters: Arc<StreamCounters>,
         controls: Arc<StreamControls>,
     ) -> Self {
@@ -54,6 +58,7 @@ impl ReceiverHalf {
         Self {
             format,
             ring,
+            stale_ns: stale.as_nanos() as i64,
             seen: Seen::default(),
             arrivals: Arrivals::new(block_ns),
             highest_ts: 0,
@@ -110,15 +115,16 @@ impl ReceiverHalf {
             self.arrivals.record(arrival, media);
         }
         self.counters.jitter_ns.store(self.arrivals.path().jitter_ns, Ordering::Relaxed);
-        if self.is_played(index) {
+        let rel = arrival.saturating_sub(media) - self.arrivals.path().base_ns;
+        if rel > self.stale_ns || self.is_played(index) {
             return self.too_late();
         }
         self.hand_over(index, frames, block)
     }
 
     /// Extra delay beyond one block that the arrivals ask for now.
-    pub fn jitter(&self) -> std::time::Duration {
-        std::time::Duration::from_nanos(self.arrivals.path().jitter_ns.unsigned_abs())
+    pub fn jitter(&self) -> Duration {
+        Duration::from_nanos(self.arrivals.path().jitter_ns.unsigned_abs())
     }
 
     /// The stream's format.
