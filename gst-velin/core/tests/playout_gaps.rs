@@ -150,6 +150,27 @@ fn after_an_outage_nothing_stale_is_played() {
 }
 
 #[test]
+fn an_output_that_was_suspended_plays_nothing_stale() {
+    let format = f32_mono();
+    for pause in [100, 300, 1_500, 3_000] {
+        let mut lab = mono();
+        lab.join(auto(&format, lab.mixer.output()), packets(&format, &counting(8 * 48_000)));
+        lab.run(2_000 * MS);
+        lab.start += pause * MS;
+        lab.run(7_900 * MS);
+        let stats = lab.senders[0].stats();
+        assert_eq!(stats.reanchors, 1, "{pause}: {stats:?}");
+        assert!(stats.concealed < 20 * 48, "{pause}: {stats:?}");
+        // The output has not counted the frames of its pause.
+        let pause = pause as usize;
+        for age in ages(&lab, 2_020, 7_900 - pause) {
+            let age = age + pause as f64;
+            assert!((5.0..53.0).contains(&age), "{pause}: {age} ms old");
+        }
+    }
+}
+
+#[test]
 fn a_long_outage_ends_in_a_new_anchor() {
     let format = f32_mono();
     let mut sent = packets(&format, &counting(8 * 48_000));

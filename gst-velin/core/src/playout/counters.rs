@@ -67,6 +67,8 @@ pub struct StreamStats {
     pub delay: Duration,
     /// What the delay should be.
     pub target: Duration,
+    /// Delay beyond one block that the arrivals ask for.
+    pub jitter: Duration,
 }
 
 impl StreamStats {
@@ -103,6 +105,7 @@ impl StreamCounters {
             reanchors: load(&self.reanchors),
             delay: nanos(&self.delay_ns),
             target: nanos(&self.target_ns),
+            jitter: nanos(&self.jitter_ns),
             ..StreamStats::default()
         };
         loop {

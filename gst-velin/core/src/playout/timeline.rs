@@ -82,6 +82,8 @@ pub(super) struct Timeline {
     epoch: u32,
     generation: u32,
     path: PathClock,
+    /// The epoch that `path` belongs to.
+    path_epoch: u32,
     counters: Arc<StreamCounters>,
 }
 
@@ -114,6 +116,7 @@ impl Timeline {
             epoch: 0,
             generation: 0,
             path: PathClock::default(),
+            path_epoch: 0,
             counters,
         }
     }
@@ -270,12 +273,15 @@ impl Timeline {
             self.count_reanchor();
             return self.resume();
         }
-        if let Some(hold) = self.hold(due) {
-            return self.fill(out, at, rest.min(hold), causes, Cause::Concealed);
-        }
-        if due - self.pos as i64 > self.frames(EXCESS_NS) {
-            self.pos = due as u64;
-            self.count_reanchor();
+        // Behind a jump still to be played, the due time says nothing about this place.
+        if self.path_epoch == self.epoch {
+            if let Some(hold) = self.hold(due) {
+                return self.fill(out, at, rest.min(hold), causes, Cause::Concealed);
+            }
+            if due - self.pos as i64 > self.frames(EXCESS_NS) {
+                self.pos = due as u64;
+                self.count_reanchor();
+            }
         }
         while let Some((index, _)) =
             self.queue.first(self.next).map(|s| (s.index, s.end())).filter(|s| s.1 <= self.pos)
@@ -345,6 +351,7 @@ impl Timeline {
     fn drain(&mut self) {
         while let Ok(slot) = self.ring.pop() {
             self.path = slot.path;
+            self.path_epoch = slot.epoch;
             if slot.generation != self.generation {
                 self.generation = slot.generation;
                 let dropped = self.queue.clear();
@@ -382,7 +389,7 @@ impl Timeline {
 
     /// Jumps to the due frame when the playout has fallen far behind it.
     fn lower_if_far_behind(&mut self, now: i64) {
-        if self.state != State::Playing {
+        if self.state != State::Playing || self.path_epoch != self.epoch {
             return;
         }
         let due = self.due_frame(now);
@@ -390,22 +397,29 @@ impl Timeline {
             return;
         }
         let due = due as u64;
-        let mut candidate = self.queue.first(self.next);
-        while let Some(slot) = candidate {
-            if slot.epoch != self.epoch || slot.ts > due {
+        while let Some(slot) = self.queue.first(self.next).filter(|slot| slot.end() <= due) {
+            if slot.epoch != self.epoch {
                 return;
             }
-            if due < slot.end() {
-                let index = slot.index;
-                self.drop_before(index);
-                self.pos = due;
-                self.splice.begin_tail(&[]);
-                self.splice.begin_fade_in();
-                self.count_reanchor();
-                return;
-            }
-            candidate = self.queue.first(slot.index + 1);
+            let index = slot.index;
+            self.drop_before(index + 1);
         }
+        self.pos = due;
+        self.count_reanchor();
+        self.splice.begin_tail(&[]);
+        let here = self.queue.first(self.next).map(|slot| (slot.index, slot.epoch, slot.ts <= due));
+        if let Some((index, epoch, true)) = here
+            && epoch == self.epoch
+        {
+            self.set_next(index);
+            self.splice.begin_fade_in();
+            return;
+        }
+        // The right frame has not come yet.
+        self.played_end = due;
+        self.state = State::Gap;
+        self.holding = false;
+        self.gap = 0;
     }
 
     /// The frame whose time is `now`; negative before the stream's first.
