@@ -96,7 +96,7 @@ fn reordered_and_doubled_packets_change_nothing() {
         p.arrival += seed.below(6 * MS);
         if seed.below(3) == 0 && p.arrival < 1_900 * MS {
             let arrival = p.arrival + seed.below(20 * MS);
-            copies.push(playout_lab::Packet { arrival, repair: true, ..p.clone() });
+            copies.push(Packet { arrival, repair: true, ..p.clone() });
         }
     }
     let doubled = copies.len() as u64;

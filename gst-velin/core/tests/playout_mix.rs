@@ -158,6 +158,26 @@ fn tones_of_other_rates_stay_clean() {
 }
 
 #[test]
+fn the_speed_of_a_resampled_stream_moves_its_delay() {
+    let format = StreamFormat { rate: rate(44_100), frames_per_block: 110, ..f32_mono() };
+    let out = output(48_000, ChannelMap::mono());
+    for (speed, change) in [(0.998, 6.0), (1.001, -3.0)] {
+        let mut lab = Lab::new(out, 48);
+        lab.join(auto(&format, out), packets(&format, &sine(440.0, 44_100, 6 * 44_100)));
+        lab.run(2_000 * MS);
+        let before = lab.senders[0].stats();
+        let id = lab.senders[0].id;
+        lab.mixer.player_mut(id).unwrap().set_relative_speed(speed);
+        lab.run(5_000 * MS);
+        let after = lab.senders[0].stats();
+        let moved = (after.delay.as_secs_f64() - before.delay.as_secs_f64()) * 1e3;
+        assert!((moved - change).abs() < 0.2, "{speed}: {moved} ms");
+        assert_eq!(after.concealed, 0);
+        assert!(clicks(&lab.out, 0.037).is_empty());
+    }
+}
+
+#[test]
 fn loss_in_a_resampled_stream_is_faded_and_counted() {
     let format = StreamFormat { rate: rate(44_100), frames_per_block: 110, ..f32_mono() };
     let out = output(48_000, ChannelMap::stereo());

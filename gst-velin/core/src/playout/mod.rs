@@ -12,6 +12,9 @@
 //! where a change is inaudible or unavoidable: at the first block, inside a gap, and when the
 //! delay has grown far beyond its target.
 //!
+//! What is replaceable behind this: how late blocks come (`arrivals`), what fills a gap (`splice`),
+//! how the rate follows a drifting clock (`resample`, [`PlayerHalf::set_relative_speed`]).
+//!
 //! [`stream`] makes both halves of one stream. The receiver half stays on the receive thread; the
 //! player half moves into the [`Mixer`] of the streaming thread. Neither half blocks, locks or
 //! allocates per packet.
@@ -135,6 +138,40 @@ pub enum StreamError {
 }
 
 /// Makes the two halves of one stream. Allocates all that the stream will ever need.
+///
+/// ```
+/// use std::time::Duration;
+/// use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
+/// use velin_core::playout::{
+///     Block, Body, Mixer, OutputFormat, PlayoutDelay, RenderTime, StreamSettings, stream,
+/// };
+/// use velin_core::time::MonoTime;
+/// use velin_core::units::{BlockIndex, FrameIndex, SampleRate};
+///
+/// let (rate, map) = (SampleRate::HZ_48000, ChannelMap::stereo());
+/// let format = StreamFormat { sample: SampleFormat::S16Le, rate, map, frames_per_block: 48 };
+/// let output = OutputFormat { rate, map };
+/// let delay = PlayoutDelay::Fixed(Duration::from_millis(5));
+/// let (mut receiver, player) = stream(StreamSettings { format, output, delay, exact: true })?;
+/// let mut mixer = Mixer::new(output);
+/// mixer.add(player).expect("made for this output");
+///
+/// // The receive thread, one millisecond after the block's first sample was captured …
+/// let block = Block {
+///     index: BlockIndex(0),
+///     ts: FrameIndex(0),
+///     discontinuity: false,
+///     repair: false,
+///     body: Body::Pcm(&[0x40; 192]),
+/// };
+/// receiver.insert(MonoTime::from_nanos(1_000_000), block);
+///
+/// // … and the streaming thread, when the output needs what is due five milliseconds after it.
+/// let mut out = [0.0; 96];
+/// mixer.render(RenderTime { mono: MonoTime::from_nanos(5_000_000) }, &mut out);
+/// assert!(out.iter().all(|sample| *sample > 0.5));
+/// # Ok::<(), velin_core::playout::StreamError>(())
+/// ```
 pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), StreamError> {
     let StreamSettings { format, output, delay, exact } = settings;
     let bytes = format.block_bytes();
@@ -169,4 +206,17 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
         ReceiverHalf::new(format, sender, longest + STALE, counters.clone(), controls.clone());
     let player = PlayerHalf::new(timeline, matrix, resample, output, exact, counters, controls);
     Ok((receiver, player))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_halves_and_the_mixer_may_move_between_threads() {
+        fn check<T: Send>() {}
+        check::<ReceiverHalf>();
+        check::<PlayerHalf>();
+        check::<Mixer>();
+    }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::OutputFormat;
 use super::controls::{Gain, StreamControls};
-use super::counters::{FrameCounts, StreamCounters};
+use super::counters::{Cause, FrameCounts, StreamCounters};
 use super::matrix::Matrix;
 use super::resample::Resample;
-use super::timeline::{Cause, Timeline};
+use super::timeline::Timeline;
 
 /// Frames rendered at once.
 pub(super) const CHUNK: usize = 256;
@@ -156,16 +156,15 @@ impl PlayerHalf {
     /// Counts each output frame by the cause of the input frame it came from.
     fn count(&mut self, needed: usize, frames: usize) {
         let mut counts = FrameCounts::default();
-        for frame in 0..frames {
-            let nearest = frame * needed / frames;
-            self.last_cause =
-                self.causes[..needed].get(nearest).copied().unwrap_or(self.last_cause);
-            *match self.last_cause {
-                Cause::Received => &mut counts.received,
-                Cause::Repaired => &mut counts.repaired,
-                Cause::Concealed => &mut counts.concealed,
-                Cause::Silence => &mut counts.silence,
-            } += 1;
+        let causes = &self.causes[..needed];
+        if needed == frames {
+            causes.iter().for_each(|cause| counts.add(*cause));
+        } else {
+            for frame in 0..frames {
+                let nearest = causes.get(frame * needed / frames).copied();
+                self.last_cause = nearest.unwrap_or(self.last_cause);
+                counts.add(self.last_cause);
+            }
         }
         self.counters.add_frames(counts, frames as u64);
     }

@@ -127,6 +127,11 @@ impl ReceiverHalf {
         Duration::from_nanos(self.arrivals.path().jitter_ns.unsigned_abs())
     }
 
+    /// Whether the player half is gone, so that nothing will be heard any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.ring.is_abandoned()
+    }
+
     /// The stream's format.
     pub fn format(&self) -> &StreamFormat {
         &self.format

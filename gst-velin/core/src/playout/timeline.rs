@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::PlayoutDelay;
 use super::block::{PathClock, Slot};
-use super::counters::StreamCounters;
+use super::counters::{Cause, StreamCounters};
 use super::queue::Queue;
 use super::splice::Splice;
 use crate::codec::{SampleFormat, StreamFormat, decode_into};
@@ -26,15 +26,6 @@ const SLACK_NS: i64 = MS / 2;
 const LONGEST_GAP_S: u64 = 2;
 /// Beyond ±80 dB full scale a float sample is an accident.
 const SANE: f32 = 10_000.0;
-
-/// Why a frame sounds as it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    Received,
-    Repaired,
-    Concealed,
-    Silence,
-}
 
 /// What a pull did besides filling its buffer.
 #[derive(Clone, Copy, Debug)]
@@ -283,9 +274,14 @@ impl Timeline {
                 self.count_reanchor();
             }
         }
-        while let Some((index, _)) =
-            self.queue.first(self.next).map(|s| (s.index, s.end())).filter(|s| s.1 <= self.pos)
-        {
+        while let Some(slot) = self.queue.first(self.next) {
+            if slot.epoch != self.epoch {
+                return 0;
+            }
+            if slot.end() > self.pos {
+                break;
+            }
+            let index = slot.index;
             self.drop_before(index + 1);
         }
         let Some(first) = self.queue.first(self.next) else {
