@@ -119,6 +119,18 @@ fn reordered_and_doubled_packets_change_nothing() {
 }
 
 #[test]
+fn the_first_block_is_whole_although_the_output_starts_late() {
+    let format = s16(ChannelMap::mono());
+    let samples = samples(&format, 100);
+    let settings = StreamSettings { exact: true, ..auto(&format, output(48_000, format.map)) };
+    let mut lab = Lab::new(settings.output, 48);
+    lab.start = 35 * MS;
+    lab.join(settings, packets(&format, &samples));
+    lab.run(200 * MS);
+    assert!(lab.out[..4_800] == samples[..4_800]);
+}
+
+#[test]
 fn exact_playout_needs_the_same_format() {
     let format = s16(ChannelMap::stereo());
     for output in [output(44_100, ChannelMap::stereo()), output(48_000, ChannelMap::mono())] {

@@ -105,6 +105,26 @@ fn late_packets_raise_the_delay_inside_a_gap() {
     assert!(clicks(&lab.out, SLOPE).is_empty());
 }
 
+#[test]
+fn a_raised_delay_repeats_nothing() {
+    let format = f32_mono();
+    let mut seed = Seed(11);
+    let mut sent = packets(&format, &counting(10 * 48_000));
+    for p in &mut sent {
+        p.arrival += seed.below(1 + 40 * MS * u64::from(p.index) / 4_000);
+    }
+    let mut lab = mono();
+    lab.join(auto(&format, lab.mixer.output()), sent);
+    lab.run(9_900 * MS);
+    assert!(lab.senders[0].stats().reanchors > 2);
+    // Outside fades each frame is one more than the last; all such frames are in order.
+    let step = 1.0 / 1_048_576.0;
+    let counted: Vec<f32> =
+        lab.out.windows(2).filter(|w| w[1] - w[0] == step).map(|w| w[1]).collect();
+    assert!(counted.len() > 9 * 48_000);
+    assert!(counted.windows(2).all(|w| w[0] < w[1]));
+}
+
 /// The first frame of a stream that counts its frames, so that each tells its own age.
 fn counting(frames: usize) -> Vec<f32> {
     (0..frames).map(|i| (i + 1) as f32 / 1_048_576.0).collect()
@@ -192,10 +212,13 @@ fn a_long_outage_ends_in_a_new_anchor() {
 fn a_jump_of_the_senders_clock_is_spliced() {
     let format = f32_mono();
     for jump in [-90_000_i64, 30_000, 4_800_000] {
-        let mut sent = packets(&format, &sine(440.0, 48_000, 5 * 48_000));
-        for p in sent.iter_mut().filter(|p| p.index >= 1_000) {
+        // The sound jumps with the clock: from +0.29 to −0.29.
+        let mut samples = sine(440.0, 48_000, 5 * 48_000);
+        samples[1_001 * 120..].iter_mut().for_each(|x| *x = -*x);
+        let mut sent = packets(&format, &samples);
+        for p in sent.iter_mut().filter(|p| p.index >= 1_001) {
             p.ts = p.ts.strict_add_signed(jump);
-            p.discontinuity = p.index == 1_000;
+            p.discontinuity = p.index == 1_001;
         }
         let mut lab = mono();
         lab.join(auto(&format, lab.mixer.output()), sent);
@@ -223,6 +246,26 @@ fn a_pause_of_the_sender_is_silence_and_its_return_is_on_time() {
     let stats = lab.senders[0].stats();
     assert_eq!((stats.lost, stats.reanchors, stats.late), (0, 0, 0), "{stats:?}");
     assert!(clicks(&lab.out, SLOPE).is_empty());
+}
+
+#[test]
+fn a_pause_that_is_known_in_time_is_not_concealed() {
+    let format = f32_mono();
+    let mut sent = packets(&format, &sine(440.0, 48_000, 2 * 48_000));
+    for p in sent.iter_mut().filter(|p| p.index >= 400) {
+        p.ts += 240;
+        p.arrival += 5 * MS;
+    }
+    let mut lab = mono();
+    let mut settings = auto(&format, lab.mixer.output());
+    settings.delay = PlayoutDelay::Fixed(ms(40));
+    lab.join(settings, sent);
+    lab.run(500 * MS);
+    let before = lab.senders[0].stats();
+    lab.run(1_900 * MS);
+    let stats = lab.senders[0].stats();
+    assert_eq!((stats.concealed, stats.reanchors), (0, 0), "{stats:?}");
+    assert_eq!(stats.silence - before.silence, 240);
 }
 
 #[test]

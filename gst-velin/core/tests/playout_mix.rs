@@ -4,7 +4,7 @@ mod playout_lab;
 
 use playout_lab::*;
 use velin_core::codec::{ChannelMap, StreamFormat};
-use velin_core::playout::{Mixer, stream};
+use velin_core::playout::{Mixer, PlayoutDelay, stream};
 
 /// Level in dB of the component at `hz` in `out` (mono).
 fn level(out: &[f32], hz: f64, rate: u32) -> f64 {
@@ -154,6 +154,26 @@ fn tones_of_other_rates_stay_clean() {
         assert!(noise - tone < -90.0, "{from} to {to}: {noise} dB");
         let stats = lab.senders[0].stats();
         assert_eq!((stats.concealed, stats.reanchors), (0, 0), "{from} to {to}: {stats:?}");
+    }
+}
+
+#[test]
+fn a_resampled_stream_is_on_time() {
+    for (from, to) in [(44_100, 48_000), (96_000, 44_100)] {
+        let format = StreamFormat { rate: rate(from), frames_per_block: 110, ..f32_mono() };
+        let out = output(to, ChannelMap::mono());
+        let mut lab = Lab::new(out, 48);
+        let mut settings = auto(&format, out);
+        settings.delay = PlayoutDelay::Fixed(ms(20));
+        lab.join(settings, packets(&format, &sine(100.0, from, 2 * from as usize)));
+        lab.run(1_000 * MS);
+        let delay = to as usize / 50;
+        let due = sine(100.0, to, 2 * to as usize);
+        for i in to as usize / 2..to as usize * 9 / 10 {
+            // A tenth of a millisecond of this tone is 0.031.
+            let (heard, due) = (lab.out[i], due[i - delay]);
+            assert!((heard - due).abs() < 0.031, "{from} to {to}: {heard} for {due}");
+        }
     }
 }
 
