@@ -49,7 +49,7 @@ pub struct StreamStats {
     pub played: u64,
     /// Blocks handed to the player.
     pub blocks: u64,
-    /// Blocks that came after their time.
+    /// Blocks that came after their time, or whose time passed before the output took them.
     pub late: u64,
     /// Blocks that came again.
     pub duplicate: u64,

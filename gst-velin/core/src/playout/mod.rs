@@ -12,7 +12,8 @@
 //! where a change is inaudible or unavoidable: at the first block, inside a gap, and when the
 //! delay has grown far beyond its target.
 //!
-//! What is replaceable behind this: how late blocks come (`arrivals`), what fills a gap (`splice`),
+//! What is replaceable behind this: how late blocks come (`arrivals`), when a
+//! frame is due (`due`), what fills a gap (`splice`),
 //! how the rate follows a drifting clock (`resample`, [`PlayerHalf::set_relative_speed`]).
 //!
 //! [`stream`] makes both halves of one stream. The receiver half stays on the receive thread; the
@@ -23,6 +24,7 @@ mod arrivals;
 mod block;
 mod controls;
 mod counters;
+mod due;
 mod limiter;
 mod matrix;
 mod mixer;
@@ -190,7 +192,7 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
             return Err(StreamError::Delay(fixed));
         }
         PlayoutDelay::Fixed(fixed) => fixed,
-        PlayoutDelay::Auto => timeline::MAX_AUTO,
+        PlayoutDelay::Auto => due::MAX_AUTO,
     };
     let block = format.block_duration().as_nanos().max(1);
     let capacity = ((longest + QUEUE_SPARE).as_nanos() / block) as usize + 16;

@@ -2,26 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::PlayoutDelay;
-use super::block::{PathClock, Slot};
+use super::block::Slot;
 use super::counters::{Cause, StreamCounters};
+use super::due::DueClock;
 use super::queue::Queue;
 use super::splice::Splice;
 use crate::codec::{SampleFormat, StreamFormat, decode_into};
 
-const MS: i64 = 1_000_000;
-/// Delay beyond one block before the path is known.
-const START_NS: i64 = 8 * MS;
-/// Least delay beyond one block afterwards: this class of machine hiccups.
-const FLOOR_NS: i64 = 4 * MS;
-/// The longest adaptive delay.
-pub(super) const MAX_AUTO: Duration = Duration::from_millis(200);
 /// A place later than its target by more than this is given up for the right one.
-const EXCESS_NS: i64 = 40 * MS;
+const EXCESS_NS: i64 = 40_000_000;
 /// A place earlier than its target by less than this is left alone.
-const SLACK_NS: i64 = MS / 2;
+const SLACK_NS: i64 = 500_000;
 /// A gap is concealed in place for so long; after that the stream is anchored anew.
 const LONGEST_GAP_S: u64 = 2;
 /// Beyond ±80 dB full scale a float sample is an accident.
@@ -53,10 +46,8 @@ pub(super) struct Timeline {
     queue: Queue,
     format: StreamFormat,
     channels: usize,
-    delay: PlayoutDelay,
     exact: bool,
-    /// Playout needs so much more delay: the output's period and the resampler, ns.
-    overhead_ns: i64,
+    clock: DueClock,
     splice: Splice,
     state: State,
     /// The frame that is due next.
@@ -72,8 +63,7 @@ pub(super) struct Timeline {
     anchored: bool,
     epoch: u32,
     generation: u32,
-    path: PathClock,
-    /// The epoch that `path` belongs to.
+    /// The epoch that the clock's path belongs to.
     path_epoch: u32,
     counters: Arc<StreamCounters>,
 }
@@ -92,11 +82,10 @@ impl Timeline {
             ring,
             queue,
             splice: Splice::new(format.rate, channels),
+            clock: DueClock::new(&format, delay),
             format,
             channels,
-            delay,
             exact,
-            overhead_ns: 0,
             state: State::Idle,
             pos: 0,
             next: 0,
@@ -106,7 +95,6 @@ impl Timeline {
             anchored: false,
             epoch: 0,
             generation: 0,
-            path: PathClock::default(),
             path_epoch: 0,
             counters,
         }
@@ -121,7 +109,7 @@ impl Timeline {
         out: &mut [f32],
         causes: &mut [Cause],
     ) -> Pulled {
-        self.overhead_ns = overhead_ns;
+        self.clock.set_overhead(overhead_ns);
         // First the flag, then the ring: what was pushed before the end is not missed.
         let ended = self.ring.is_abandoned();
         self.drain();
@@ -130,7 +118,7 @@ impl Timeline {
         let mut audible = self.splice.has_tail();
         let mut at = 0;
         while at < frames {
-            let now = due_ns + self.nanos(at as u64);
+            let now = due_ns + self.clock.nanos(at as u64);
             at += match self.state {
                 State::Idle => self.wait(now, &mut out[at * self.channels..], &mut causes[at..]),
                 State::Playing => self.play(out, at, causes),
@@ -139,7 +127,7 @@ impl Timeline {
             audible |= self.state != State::Idle;
         }
         self.splice.remember(out);
-        self.publish(due_ns + self.nanos(frames as u64));
+        self.publish(due_ns + self.clock.nanos(frames as u64));
         let finished = ended && self.state != State::Playing && self.queue.is_empty() && !audible;
         if ended && self.queue.is_empty() && self.state == State::Gap && !self.splice.has_tail() {
             self.state = State::Idle;
@@ -150,15 +138,15 @@ impl Timeline {
     /// Idle: silence until the first block's time has come.
     fn wait(&mut self, now: i64, out: &mut [f32], causes: &mut [Cause]) -> usize {
         let rest = causes.len();
-        let due = self.due_frame(now);
+        let due = self.clock.frame_at(now);
         // Before anything was played the first block is worth a little patience; later it would
         // be stale.
-        let patience = if self.anchored { 0 } else { self.frames(EXCESS_NS) };
+        let patience = if self.anchored { 0 } else { self.clock.frames(EXCESS_NS) };
         let mut silence = rest;
         while let Some(first) = self.queue.first(self.next) {
             let (index, ts, end) = (first.index, first.ts as i64, first.end() as i64);
             let early = ts - due;
-            if early > 0 && early < self.longest_wait() {
+            if early > 0 && early < self.clock.longest_wait() {
                 silence = rest.min(early as usize);
                 break;
             }
@@ -249,11 +237,11 @@ impl Timeline {
             self.state = State::Idle;
             return 0;
         }
-        let due = self.due_frame(now);
+        let due = self.clock.frame_at(now);
         let other_epoch = self.queue.first(self.next).filter(|s| s.epoch != self.epoch);
         if let Some(slot) = other_epoch {
             let early = slot.ts as i64 - due;
-            if slot.index != self.next && early > 0 && early < self.longest_wait() {
+            if slot.index != self.next && early > 0 && early < self.clock.longest_wait() {
                 return self.fill(out, at, rest.min(early as usize), causes, Cause::Concealed);
             }
             let (index, ts, epoch) = (slot.index, slot.ts, slot.epoch);
@@ -269,7 +257,7 @@ impl Timeline {
             if let Some(hold) = self.hold(due) {
                 return self.fill(out, at, rest.min(hold), causes, Cause::Concealed);
             }
-            if due - self.pos as i64 > self.frames(EXCESS_NS) {
+            if due - self.pos as i64 > self.clock.frames(EXCESS_NS) {
                 self.pos = due as u64;
                 self.count_reanchor();
             }
@@ -306,7 +294,7 @@ impl Timeline {
     /// gap itself may still be played, so the place goes back as far as the gap's beginning.
     fn hold(&mut self, due: i64) -> Option<usize> {
         let pos = self.pos as i64;
-        if !self.holding && due < pos - self.frames(SLACK_NS) {
+        if !self.holding && due < pos - self.clock.frames(SLACK_NS) {
             self.holding = true;
             self.count_reanchor();
         }
@@ -319,7 +307,7 @@ impl Timeline {
             return None;
         }
         // Never for longer than any target: a clock that has gone astray must not mute a stream.
-        usize::try_from(hold.min(self.longest_wait())).ok()
+        usize::try_from(hold.min(self.clock.longest_wait())).ok()
     }
 
     fn resume(&mut self) -> usize {
@@ -346,7 +334,7 @@ impl Timeline {
     /// Takes what the receiver half has handed over.
     fn drain(&mut self) {
         while let Ok(slot) = self.ring.pop() {
-            self.path = slot.path;
+            self.clock.set_path(slot.path);
             self.path_epoch = slot.epoch;
             if slot.generation != self.generation {
                 self.generation = slot.generation;
@@ -388,8 +376,8 @@ impl Timeline {
         if self.state != State::Playing || self.path_epoch != self.epoch {
             return;
         }
-        let due = self.due_frame(now);
-        if due - self.pos as i64 <= self.frames(EXCESS_NS) {
+        let due = self.clock.frame_at(now);
+        if due - self.pos as i64 <= self.clock.frames(EXCESS_NS) {
             return;
         }
         let due = due as u64;
@@ -418,42 +406,6 @@ impl Timeline {
         self.gap = 0;
     }
 
-    /// The frame whose time is `now`; negative before the stream's first.
-    fn due_frame(&self, now: i64) -> i64 {
-        let ns = i128::from(now) - i128::from(self.path.base_ns) - i128::from(self.margin_ns());
-        let frame = (ns * i128::from(self.format.rate.hz())).div_euclid(1_000_000_000);
-        i64::try_from(frame).unwrap_or(i64::MIN)
-    }
-
-    /// Delay beyond one block.
-    fn margin_ns(&self) -> i64 {
-        let block = self.block_ns();
-        match self.delay {
-            PlayoutDelay::Fixed(delay) => (delay.as_nanos() as i64 - block).max(0),
-            PlayoutDelay::Auto => {
-                let least = if self.path.settled { FLOOR_NS } else { START_NS };
-                let most = (MAX_AUTO.as_nanos() as i64 - block).max(least);
-                (self.path.jitter_ns + self.overhead_ns).clamp(least, most)
-            }
-        }
-    }
-
-    fn longest_wait(&self) -> i64 {
-        self.frames(self.margin_ns()) + i64::from(self.format.rate.hz())
-    }
-
-    fn block_ns(&self) -> i64 {
-        self.nanos(u64::from(self.format.frames_per_block))
-    }
-
-    fn nanos(&self, frames: u64) -> i64 {
-        self.format.rate.duration_of(frames).as_nanos() as i64
-    }
-
-    fn frames(&self, ns: i64) -> i64 {
-        ns * i64::from(self.format.rate.hz()) / 1_000_000_000
-    }
-
     fn drop_before(&mut self, index: u64) {
         let dropped = self.queue.drop_range(self.next, index);
         self.count_late(dropped);
@@ -477,11 +429,9 @@ impl Timeline {
     }
 
     fn publish(&self, now: i64) {
-        let target = self.block_ns() + self.margin_ns();
-        self.counters.target_ns.store(target, Ordering::Relaxed);
+        self.counters.target_ns.store(self.clock.target_ns(), Ordering::Relaxed);
         if self.state == State::Playing {
-            let delay = now - self.path.base_ns - self.nanos(self.pos);
-            self.counters.delay_ns.store(delay + self.block_ns(), Ordering::Relaxed);
+            self.counters.delay_ns.store(self.clock.delay_ns(now, self.pos), Ordering::Relaxed);
         }
     }
 }
