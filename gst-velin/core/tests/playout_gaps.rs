@@ -232,6 +232,25 @@ fn a_jump_of_the_senders_clock_is_spliced() {
 }
 
 #[test]
+fn a_sender_that_numbers_anew_is_heard_at_once() {
+    let format = f32_mono();
+    let mut lab = mono();
+    let mut again = packets(&format, &sine(440.0, 48_000, 2 * 48_000));
+    again.iter_mut().for_each(|p| p.arrival += 2_100 * MS);
+    lab.join(auto(&format, lab.mixer.output()), packets(&format, &counting(2 * 48_000)));
+    lab.run(2_050 * MS);
+    let sender = &mut lab.senders[0];
+    sender.rx.as_mut().unwrap().restart();
+    sender.packets.extend(again);
+    lab.run(4_000 * MS);
+    let stats = lab.senders[0].stats();
+    assert_eq!((stats.duplicate, stats.reanchors, stats.late), (0, 1, 0), "{stats:?}");
+    assert!(stats.delay < ms(13), "{stats:?}");
+    let heard = lab.out[2_115 * 48..].iter().filter(|x| x.abs() > 0.1).count();
+    assert!(heard > 48_000);
+}
+
+#[test]
 fn a_pause_of_the_sender_is_silence_and_its_return_is_on_time() {
     let format = f32_mono();
     let mut sent = packets(&format, &sine(440.0, 48_000, 40 * 48_000));

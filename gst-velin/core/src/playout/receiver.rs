@@ -80,9 +80,7 @@ impl ReceiverHalf {
         let index = u64::from(block.index.0);
         let arrival = i64::try_from(arrival.as_nanos()).unwrap_or(i64::MAX / 2);
         if block.discontinuity && self.seen.is_restart(index) {
-            self.seen = Seen::default();
-            self.generation = self.generation.wrapping_add(1);
-            self.jump();
+            self.restart();
         }
         match self.seen.mark(index) {
             Order::Next { skipped } => {
@@ -120,6 +118,17 @@ impl ReceiverHalf {
             return self.too_late();
         }
         self.hand_over(index, frames, block)
+    }
+
+    /// Expects the sender to number its blocks and frames anew, as after a restart of its element.
+    ///
+    /// What was handed over before and is not yet played gives way to what comes. A discontinuity
+    /// more than 4096 blocks back does the same.
+    pub fn restart(&mut self) {
+        self.seen = Seen::default();
+        self.highest_ts = 0;
+        self.generation = self.generation.wrapping_add(1);
+        self.jump();
     }
 
     /// Extra delay beyond one block that the arrivals ask for now.
