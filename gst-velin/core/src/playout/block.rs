@@ -31,3 +31,47 @@ pub enum Body<'a> {
         frames: u16,
     },
 }
+
+/// A checked block with what the receiver half knew when it came.
+///
+/// The clock facts travel with the block so that the player never pairs a new stream position
+/// with an old clock.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Block number, widened so that arithmetic on it cannot overflow.
+    pub(super) index: u64,
+    /// First frame.
+    pub(super) ts: u64,
+    /// Frames in the block, at least 1.
+    pub(super) frames: u64,
+    /// Came as a copy or a retransmission.
+    pub(super) repair: bool,
+    /// Counts the sender's jumps in media time: positions compare only within one epoch.
+    pub(super) epoch: u32,
+    /// Counts restarts of the block numbers.
+    pub(super) generation: u32,
+    /// The path's clock at arrival.
+    pub(super) path: PathClock,
+    /// Payload bytes in use; 0 for silence.
+    pub(super) len: usize,
+    /// The payload.
+    pub(super) payload: [u8; MAX_PAYLOAD],
+}
+
+impl Slot {
+    /// The frame after the last.
+    pub(super) fn end(&self) -> u64 {
+        self.ts + self.frames
+    }
+}
+
+/// What the arrivals say about the path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PathClock {
+    /// Least arrival − media time of the last two seconds, ns.
+    pub(super) base_ns: i64,
+    /// The quantile of relative delay beyond `base_ns`, ns.
+    pub(super) jitter_ns: i64,
+    /// Whether a second of arrivals has been seen.
+    pub(super) settled: bool,
+}

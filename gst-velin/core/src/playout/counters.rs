@@ -26,8 +26,8 @@ pub struct StreamCounters {
     pub(super) reanchors: AtomicU64,
     pub(super) delay_ns: AtomicI64,
     pub(super) target_ns: AtomicI64,
-    /// First block the player may still use.
-    pub(super) wanted: AtomicU32,
+    /// First block the player may still use (33 bits) below its generation (31 bits).
+    pub(super) wanted: AtomicU64,
 }
 
 /// What [`StreamCounters::snapshot`] returns.
@@ -49,7 +49,7 @@ pub struct StreamStats {
     pub played: u64,
     /// Blocks handed to the player.
     pub blocks: u64,
-    /// Blocks that came after their time.
+    /// Blocks that came after their time, or whose time passed before the output took them.
     pub late: u64,
     /// Blocks that came again.
     pub duplicate: u64,
@@ -67,6 +67,8 @@ pub struct StreamStats {
     pub delay: Duration,
     /// What the delay should be.
     pub target: Duration,
+    /// Delay beyond one block that the arrivals ask for.
+    pub jitter: Duration,
 }
 
 impl StreamStats {
@@ -76,13 +78,23 @@ impl StreamStats {
     }
 }
 
+/// Why a frame sounds as it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Received,
+    Repaired,
+    Concealed,
+    Silence,
+}
+
 /// Played frames by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct FrameCounts {
-    pub(super) received: u64,
-    pub(super) repaired: u64,
-    pub(super) concealed: u64,
-    pub(super) silence: u64,
+pub(super) struct FrameCounts([u64; 4]);
+
+impl FrameCounts {
+    pub(super) fn add(&mut self, cause: Cause) {
+        self.0[cause as usize] += 1;
+    }
 }
 
 impl StreamCounters {
@@ -103,9 +115,11 @@ impl StreamCounters {
             reanchors: load(&self.reanchors),
             delay: nanos(&self.delay_ns),
             target: nanos(&self.target_ns),
+            jitter: nanos(&self.jitter_ns),
             ..StreamStats::default()
         };
-        loop {
+        // The player may be preempted in the middle of its stores, so no waiting for ever.
+        for _ in 0..100 {
             let before = self.sequence.load(Ordering::Acquire);
             stats.received = load(&self.received);
             stats.repaired = load(&self.repaired);
@@ -118,6 +132,8 @@ impl StreamCounters {
             }
             std::hint::spin_loop();
         }
+        stats.played = stats.received + stats.repaired + stats.concealed + stats.silence;
+        stats
     }
 
     /// Adds one render's frames. Only the player half calls this.
@@ -129,10 +145,11 @@ impl StreamCounters {
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
-        add(&self.received, counts.received);
-        add(&self.repaired, counts.repaired);
-        add(&self.concealed, counts.concealed);
-        add(&self.silence, counts.silence);
+        let [received, repaired, concealed, silence] = counts.0;
+        add(&self.received, received);
+        add(&self.repaired, repaired);
+        add(&self.concealed, concealed);
+        add(&self.silence, silence);
         add(&self.played, played);
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }

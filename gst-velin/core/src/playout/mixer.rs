@@ -1,7 +1,8 @@
 //! All streams of one output, added up.
 
 use super::OutputFormat;
-use super::player::PlayerHalf;
+use super::limiter::{Limiter, peak};
+use super::player::{CHUNK, PlayerHalf};
 use crate::time::MonoTime;
 
 /// A player's name within its mixer; never used twice.
@@ -27,15 +28,38 @@ pub struct Rendered {
 }
 
 /// Mixes any number of streams into one output, on the streaming thread.
+///
+/// The first active stream is copied and the others are added to it; the sum is never divided by
+/// their number, so who joins or leaves does not change the level of who stays.
 #[derive(Debug)]
 pub struct Mixer {
     output: OutputFormat,
+    limiter: Limiter,
+    players: Vec<Entry>,
+    finished: Vec<PlayerHalf>,
+    next_id: u64,
+    /// One chunk of one stream.
+    scratch: Box<[f32]>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: PlayerId,
+    player: PlayerHalf,
+    finished: bool,
 }
 
 impl Mixer {
     /// A mixer that plays silence until a player is added.
     pub fn new(output: OutputFormat) -> Self {
-        Self { output }
+        Self {
+            output,
+            limiter: Limiter::new(output.rate),
+            players: Vec::new(),
+            finished: Vec::new(),
+            next_id: 0,
+            scratch: vec![0.0; CHUNK * output.map.channels().get()].into(),
+        }
     }
 
     /// What it plays.
@@ -45,37 +69,123 @@ impl Mixer {
 
     /// Lets a stream join. It must have been made for this mixer's output; else it comes back.
     ///
-    /// May allocate.
+    /// May allocate, and drops what waits in [`take_finished`](Self::take_finished).
+    // The error is the argument itself: boxing it would help nobody.
+    #[allow(clippy::result_large_err)]
     pub fn add(&mut self, player: PlayerHalf) -> Result<PlayerId, PlayerHalf> {
-        let _ = player;
-        Ok(PlayerId(0))
+        if player.output() != self.output {
+            return Err(player);
+        }
+        let id = PlayerId(self.next_id);
+        self.next_id += 1;
+        self.players.push(Entry { id, player, finished: false });
+        self.finished.clear();
+        // Every player can retire without an allocation.
+        self.finished.reserve(self.players.len());
+        Ok(id)
     }
 
     /// Fades a stream out within 5 ms, then moves it to [`take_finished`](Self::take_finished).
-    pub fn remove(&mut self, _id: PlayerId) {}
+    pub fn remove(&mut self, id: PlayerId) {
+        if let Some(entry) = self.players.iter_mut().find(|entry| entry.id == id) {
+            entry.player.leave();
+        }
+    }
 
     /// Hands back a player that was removed or whose stream has ended, to be dropped where
     /// freeing memory does no harm.
     pub fn take_finished(&mut self) -> Option<PlayerHalf> {
-        None
+        self.finished.pop()
     }
 
     /// How many streams are in the mixer, playing or not.
     pub fn len(&self) -> usize {
-        0
+        self.players.len()
     }
 
     /// Whether no stream is in the mixer.
     pub fn is_empty(&self) -> bool {
-        true
+        self.players.is_empty()
+    }
+
+    /// A stream's player, for settings that are not in its controls.
+    pub fn player_mut(&mut self, id: PlayerId) -> Option<&mut PlayerHalf> {
+        self.players.iter_mut().find(|entry| entry.id == id).map(|entry| &mut entry.player)
     }
 
     /// Fills `out`, interleaved frames of the output format, with what is due from `when` on.
     ///
     /// Every sample is written and finite. Does not allocate, lock or call the system. A tail of
     /// `out` shorter than a frame is zeroed.
-    pub fn render(&mut self, _when: RenderTime, out: &mut [f32]) -> Rendered {
-        out.fill(0.0);
-        Rendered::default()
+    pub fn render(&mut self, when: RenderTime, out: &mut [f32]) -> Rendered {
+        let channels = self.output.map.channels().get();
+        let whole = out.len() / channels * channels;
+        let (out, rest) = out.split_at_mut(whole);
+        rest.fill(0.0);
+        let nanos = |samples: usize| {
+            self.output.rate.duration_of((samples / channels) as u64).as_nanos() as i64
+        };
+        let start_ns = i64::try_from(when.mono.as_nanos()).unwrap_or(i64::MAX / 2);
+        let period_ns = nanos(out.len());
+
+        let mut rendered = Rendered { limiter_gain: 1.0, ..Rendered::default() };
+        let mut done = 0;
+        for chunk in out.chunks_mut(CHUNK * channels) {
+            let due_ns = start_ns + nanos(done);
+            done += chunk.len();
+            let (active, exact) =
+                sum(&mut self.players, due_ns, period_ns, chunk, &mut self.scratch);
+            let peak = if exact { peak(chunk) } else { self.limiter.process(chunk, channels) };
+            rendered.active = rendered.active.max(active);
+            rendered.peak = rendered.peak.max(peak);
+        }
+        rendered.limiter_gain = self.limiter.gain();
+        self.retire();
+        rendered
     }
+
+    /// Moves finished players out of the way without freeing anything.
+    fn retire(&mut self) {
+        let mut i = 0;
+        while i < self.players.len() {
+            if self.players[i].finished {
+                let entry = self.players.remove(i);
+                self.finished.push(entry.player);
+            } else {
+                i += 1;
+            }
+        }
+    }
+}
+
+/// Writes the sum of all players; returns how many had a part in it, and whether it is one
+/// stream's own bits.
+fn sum(
+    players: &mut [Entry],
+    due_ns: i64,
+    period_ns: i64,
+    out: &mut [f32],
+    scratch: &mut [f32],
+) -> (usize, bool) {
+    let mut active = 0;
+    let mut exact = false;
+    for entry in players.iter_mut().filter(|entry| !entry.finished) {
+        let scratch = &mut scratch[..out.len()];
+        let heard = entry.player.render(due_ns, period_ns, scratch);
+        entry.finished = heard.finished;
+        if !heard.active {
+            continue;
+        }
+        active += 1;
+        exact = heard.exact && active == 1;
+        if active == 1 {
+            out.copy_from_slice(scratch);
+        } else {
+            out.iter_mut().zip(scratch).for_each(|(sum, x)| *sum += *x);
+        }
+    }
+    if active == 0 {
+        out.fill(0.0);
+    }
+    (active, exact)
 }

@@ -12,16 +12,28 @@
 //! where a change is inaudible or unavoidable: at the first block, inside a gap, and when the
 //! delay has grown far beyond its target.
 //!
+//! What is replaceable behind this: how late blocks come (`arrivals`), when a
+//! frame is due (`due`), what fills a gap (`splice`),
+//! how the rate follows a drifting clock (`resample`, [`PlayerHalf::set_relative_speed`]).
+//!
 //! [`stream`] makes both halves of one stream. The receiver half stays on the receive thread; the
 //! player half moves into the [`Mixer`] of the streaming thread. Neither half blocks, locks or
 //! allocates per packet.
 
+mod arrivals;
 mod block;
 mod controls;
 mod counters;
+mod due;
+mod limiter;
+mod matrix;
 mod mixer;
 mod player;
+mod queue;
 mod receiver;
+mod resample;
+mod splice;
+mod timeline;
 
 pub use block::{Block, Body, MAX_PAYLOAD};
 pub use controls::StreamControls;
@@ -30,7 +42,13 @@ pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
 pub use player::PlayerHalf;
 pub use receiver::{Insert, ReceiverHalf};
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use matrix::Matrix;
+use queue::Queue;
+use resample::Resample;
+use timeline::Timeline;
 
 use crate::codec::{ChannelMap, StreamFormat};
 use crate::units::SampleRate;
@@ -56,6 +74,14 @@ pub enum PlayoutDelay {
 
 /// The longest fixed playout delay.
 pub const MAX_FIXED_DELAY: Duration = Duration::from_secs(2);
+
+/// The queue holds this much more than the longest delay, so that a late render loses nothing.
+const QUEUE_SPARE: Duration = Duration::from_millis(250);
+/// The hand-over holds this much more than the longest delay …
+const RING_SPARE: Duration = Duration::from_millis(100);
+/// … and a block that is this much later than the longest delay is not handed over: after a stall
+/// the old would fill the ring before the new.
+const STALE: Duration = Duration::from_millis(50);
 
 /// Everything that shapes one stream's playout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +140,85 @@ pub enum StreamError {
 }
 
 /// Makes the two halves of one stream. Allocates all that the stream will ever need.
+///
+/// ```
+/// use std::time::Duration;
+/// use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
+/// use velin_core::playout::{
+///     Block, Body, Mixer, OutputFormat, PlayoutDelay, RenderTime, StreamSettings, stream,
+/// };
+/// use velin_core::time::MonoTime;
+/// use velin_core::units::{BlockIndex, FrameIndex, SampleRate};
+///
+/// let (rate, map) = (SampleRate::HZ_48000, ChannelMap::stereo());
+/// let format = StreamFormat { sample: SampleFormat::S16Le, rate, map, frames_per_block: 48 };
+/// let output = OutputFormat { rate, map };
+/// let delay = PlayoutDelay::Fixed(Duration::from_millis(5));
+/// let (mut receiver, player) = stream(StreamSettings { format, output, delay, exact: true })?;
+/// let mut mixer = Mixer::new(output);
+/// mixer.add(player).expect("made for this output");
+///
+/// // The receive thread, one millisecond after the block's first sample was captured …
+/// let block = Block {
+///     index: BlockIndex(0),
+///     ts: FrameIndex(0),
+///     discontinuity: false,
+///     repair: false,
+///     body: Body::Pcm(&[0x40; 192]),
+/// };
+/// receiver.insert(MonoTime::from_nanos(1_000_000), block);
+///
+/// // … and the streaming thread, when the output needs what is due five milliseconds after it.
+/// let mut out = [0.0; 96];
+/// mixer.render(RenderTime { mono: MonoTime::from_nanos(5_000_000) }, &mut out);
+/// assert!(out.iter().all(|sample| *sample > 0.5));
+/// # Ok::<(), velin_core::playout::StreamError>(())
+/// ```
 pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), StreamError> {
-    let _ = settings;
-    todo!("the two halves")
+    let StreamSettings { format, output, delay, exact } = settings;
+    let bytes = format.block_bytes();
+    if bytes == 0 || bytes > MAX_PAYLOAD {
+        return Err(StreamError::BlockSize { frames: format.frames_per_block, bytes });
+    }
+    if exact && (format.rate, format.map) != (output.rate, output.map) {
+        return Err(StreamError::NotExact { rate: format.rate.hz(), map: format.map });
+    }
+    let matrix = Matrix::new(format.map, output.map).ok_or_else(|| StreamError::ChannelCount {
+        stream: format.map.channels().get(),
+        output: output.map.channels().get(),
+    })?;
+    let longest = match delay {
+        PlayoutDelay::Fixed(fixed) if fixed > MAX_FIXED_DELAY => {
+            return Err(StreamError::Delay(fixed));
+        }
+        PlayoutDelay::Fixed(fixed) => fixed,
+        PlayoutDelay::Auto => due::MAX_AUTO,
+    };
+    let block = format.block_duration().as_nanos().max(1);
+    let capacity = ((longest + QUEUE_SPARE).as_nanos() / block) as usize + 16;
+    let counters = Arc::new(StreamCounters::default());
+    let controls = Arc::new(StreamControls::new());
+    let (sender, receiver) =
+        rtrb::RingBuffer::new(((longest + RING_SPARE).as_nanos() / block) as usize + 16);
+    let queue = Queue::new(capacity);
+    let timeline =
+        Timeline::new(receiver, queue, format.clone(), delay, exact, Arc::clone(&counters));
+    let resample = Resample::new(format.rate, output.rate, &matrix);
+    let receiver =
+        ReceiverHalf::new(format, sender, longest + STALE, counters.clone(), controls.clone());
+    let player = PlayerHalf::new(timeline, matrix, resample, output, exact, counters, controls);
+    Ok((receiver, player))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_halves_and_the_mixer_may_move_between_threads() {
+        fn check<T: Send>() {}
+        check::<ReceiverHalf>();
+        check::<PlayerHalf>();
+        check::<Mixer>();
+    }
 }

@@ -1,0 +1,218 @@
+//! How late blocks come: the histogram of relative one-way delay.
+//!
+//! The idea is NetEQ's, with finer grain: `rel = (arrival − media time) − min over 2 s`, in
+//! buckets of 0.5 ms with exponential forgetting; see `docs/protocol.md`, section 4.3.
+
+use super::block::PathClock;
+
+const MS: i64 = 1_000_000;
+const BUCKET_NS: i64 = MS / 2;
+const BUCKETS: usize = 600;
+/// The minimum is taken over so many slices …
+const SLICES: usize = 20;
+/// … of so long each: two seconds.
+const SLICE_NS: i64 = 100 * MS;
+/// Share of blocks that may come later than the target.
+const TAIL: f64 = 0.001;
+const HALF_LIFE_NS: f64 = 20e9;
+const RECOMPUTE_NS: i64 = 50 * MS;
+const SETTLED_NS: i64 = 1_000 * MS;
+/// No arrival for so long is a stall of the path, not jitter.
+const STALL_NS: i64 = 50 * MS;
+/// A stall whose blocks stay late for so long has become the path's new delay.
+const STALL_BURST_NS: i64 = 100 * MS;
+/// Stalls that follow each other faster than this are a capture that delivers in long chunks: each
+/// counts once, with its first block. Others are left out altogether.
+const RHYTHM_NS: i64 = 500 * MS;
+/// A discontinuity that moves the media clock by more than this is a jump.
+const JUMP_NS: i64 = 40 * MS;
+
+/// Arrival statistics of one stream.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    /// Least arrival − media time in each slice, with the slice's number.
+    slices: [(i64, i64); SLICES],
+    weights: Box<[f64; BUCKETS]>,
+    total: f64,
+    /// Weight of the next arrival; growing it is the forgetting.
+    weight: f64,
+    first: Option<i64>,
+    last: i64,
+    /// When the burst after a stall began.
+    stall: Option<i64>,
+    last_stall: i64,
+    /// The last stall followed another so soon that it is the capture's rhythm.
+    rhythm: bool,
+    recomputed: i64,
+    path: PathClock,
+    block_ns: i64,
+}
+
+impl Arrivals {
+    pub(super) fn new(block_ns: i64) -> Self {
+        Self {
+            slices: [(i64::MIN, i64::MAX); SLICES],
+            weights: Box::new([0.0; BUCKETS]),
+            total: 0.0,
+            weight: 1.0,
+            first: None,
+            last: 0,
+            stall: None,
+            last_stall: i64::MIN / 2,
+            rhythm: false,
+            recomputed: 0,
+            path: PathClock::default(),
+            block_ns,
+        }
+    }
+
+    /// What is known now.
+    pub(super) fn path(&self) -> PathClock {
+        self.path
+    }
+
+    /// Whether nothing has been recorded yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Whether a block behind a discontinuity lies on another media clock than those before.
+    pub(super) fn is_jump(&self, arrival: i64, media: i64) -> bool {
+        self.first.is_some() && (arrival - media - self.path.base_ns).abs() > JUMP_NS
+    }
+
+    /// Forgets where the media clock stood, but not how much the path jitters.
+    pub(super) fn restart_clock(&mut self) {
+        self.slices = [(i64::MIN, i64::MAX); SLICES];
+        self.stall = None;
+    }
+
+    /// Records a block that arrived at `arrival` and whose first frame has media time `media`, ns.
+    pub(super) fn record(&mut self, arrival: i64, media: i64) {
+        let first = *self.first.get_or_insert(arrival);
+        // Two carriers may deliver a little out of order.
+        let now = if first == arrival { arrival } else { arrival.max(self.last) };
+        if first != arrival && now - self.last > STALL_NS {
+            self.stall = Some(now);
+            self.rhythm = now - self.last_stall < RHYTHM_NS;
+            self.last_stall = now;
+        }
+        self.last = now;
+        let transit = arrival - media;
+        self.path.base_ns = self.least(now, transit);
+        self.path.settled = now - first >= SETTLED_NS;
+
+        let rel = transit - self.path.base_ns;
+        if let Some(begin) = self.stall {
+            let first_of_burst = begin == now;
+            if rel <= self.path.jitter_ns + self.block_ns {
+                self.stall = None;
+            } else if now - begin > STALL_BURST_NS {
+                self.restart_clock();
+                self.path.base_ns = self.least(now, transit);
+                return;
+            } else if !(first_of_burst && self.rhythm) {
+                return;
+            }
+        }
+        self.count(rel);
+        if rel > self.path.jitter_ns || now - self.recomputed >= RECOMPUTE_NS {
+            self.recompute(now);
+        }
+    }
+
+    fn least(&mut self, now: i64, transit: i64) -> i64 {
+        let number = now.div_euclid(SLICE_NS);
+        let slice = &mut self.slices[number.rem_euclid(SLICES as i64) as usize];
+        *slice = if slice.0 == number { (number, slice.1.min(transit)) } else { (number, transit) };
+        let oldest = number - SLICES as i64;
+        self.slices.iter().filter(|s| s.0 > oldest).map(|s| s.1).min().unwrap_or(transit)
+    }
+
+    fn count(&mut self, rel: i64) {
+        let bucket = usize::try_from(rel / BUCKET_NS).unwrap_or(0).min(BUCKETS - 1);
+        self.weights[bucket] += self.weight;
+        self.total += self.weight;
+    }
+
+    fn recompute(&mut self, now: i64) {
+        let passed = (now - self.recomputed).clamp(0, 10_000 * MS);
+        self.recomputed = now;
+        self.weight *= (passed as f64 / HALF_LIFE_NS).exp2();
+        if self.weight > 1e12 {
+            let scale = 1.0 / self.weight;
+            self.weights.iter_mut().for_each(|w| *w *= scale);
+            self.total *= scale;
+            self.weight = 1.0;
+        }
+        let mut above = 0.0;
+        for (i, w) in self.weights.iter().enumerate().rev() {
+            above += w;
+            if above > TAIL * self.total {
+                self.path.jitter_ns = (i as i64 + 1) * BUCKET_NS;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: i64 = 2_500_000;
+
+    #[test]
+    fn a_clean_path_asks_for_one_bucket() {
+        let mut arrivals = Arrivals::new(BLOCK);
+        for i in 0..2_000 {
+            arrivals.record(7 * MS + i * BLOCK, i * BLOCK);
+        }
+        assert_eq!(
+            arrivals.path(),
+            PathClock { base_ns: 7 * MS, jitter_ns: BUCKET_NS, settled: true }
+        );
+    }
+
+    #[test]
+    fn bursts_of_a_chunk_ask_for_the_chunk_less_a_block() {
+        let mut arrivals = Arrivals::new(BLOCK);
+        for i in 0..4_000 {
+            let chunk = i / 8;
+            arrivals.record((chunk + 1) * 20 * MS, i * BLOCK);
+        }
+        assert_eq!(arrivals.path().jitter_ns, 18 * MS);
+    }
+
+    #[test]
+    fn chunks_longer_than_a_stall_are_learned_too() {
+        let mut arrivals = Arrivals::new(BLOCK);
+        for i in 0..4_000 {
+            let chunk = i / 24;
+            arrivals.record((chunk + 1) * 60 * MS, i * BLOCK);
+        }
+        assert_eq!(arrivals.path().jitter_ns, 58 * MS);
+    }
+
+    #[test]
+    fn one_stall_does_not_raise_the_target() {
+        let mut arrivals = Arrivals::new(BLOCK);
+        for i in 0..8_000 {
+            let due = i * BLOCK;
+            let arrival = if (4_000..4_200).contains(&i) { 4_200 * BLOCK } else { due };
+            arrivals.record(arrival, due);
+        }
+        assert_eq!(arrivals.path().jitter_ns, BUCKET_NS);
+    }
+
+    #[test]
+    fn a_longer_path_becomes_the_new_base_within_two_seconds() {
+        let mut arrivals = Arrivals::new(BLOCK);
+        for i in 0..2_000 {
+            let detour = if i < 1_000 { 0 } else { 30 * MS };
+            arrivals.record(i * BLOCK + detour, i * BLOCK);
+        }
+        assert_eq!(arrivals.path().base_ns, 30 * MS);
+        assert!(arrivals.path().jitter_ns >= 30 * MS);
+    }
+}

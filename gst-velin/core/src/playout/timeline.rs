@@ -1,0 +1,454 @@
+//! The player's place in the stream: which frame comes next, and what to play when it is missing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::PlayoutDelay;
+use super::block::Slot;
+use super::counters::{Cause, StreamCounters};
+use super::due::DueClock;
+use super::queue::Queue;
+use super::splice::Splice;
+use crate::codec::{SampleFormat, StreamFormat, decode_into};
+
+/// A place later than its target by more than this is given up for the right one.
+const EXCESS_NS: i64 = 40_000_000;
+/// A place earlier than its target by less than this is left alone.
+const SLACK_NS: i64 = 500_000;
+/// A gap is concealed in place for so long; after that the stream is anchored anew.
+const LONGEST_GAP_S: u64 = 2;
+/// Beyond ±80 dB full scale a float sample is an accident.
+const SANE: f32 = 10_000.0;
+
+/// What a pull did besides filling its buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pulled {
+    /// Some frame was more than silence.
+    pub(super) audible: bool,
+    /// The stream has ended and all of it was played.
+    pub(super) finished: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No place: nothing has come yet, or for long.
+    Idle,
+    /// The next frame is, or is about to be, in the queue.
+    Playing,
+    /// The next frame is missing.
+    Gap,
+}
+
+/// Reads the stream's frames in their order at the output's pace.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    ring: rtrb::Consumer<Slot>,
+    queue: Queue,
+    format: StreamFormat,
+    channels: usize,
+    exact: bool,
+    clock: DueClock,
+    splice: Splice,
+    state: State,
+    /// The frame that is due next.
+    pos: u64,
+    /// The block it is in, or the first that may still come.
+    next: u64,
+    /// The frame after the last that was really played.
+    played_end: u64,
+    /// Frames since the last real one.
+    gap: u64,
+    /// Waiting in a gap for the due time to come down to `pos`.
+    holding: bool,
+    anchored: bool,
+    epoch: u32,
+    generation: u32,
+    /// The epoch that the clock's path belongs to.
+    path_epoch: u32,
+    counters: Arc<StreamCounters>,
+}
+
+impl Timeline {
+    pub(super) fn new(
+        ring: rtrb::Consumer<Slot>,
+        queue: Queue,
+        format: StreamFormat,
+        delay: PlayoutDelay,
+        exact: bool,
+        counters: Arc<StreamCounters>,
+    ) -> Self {
+        let channels = format.channels().get();
+        Self {
+            ring,
+            queue,
+            splice: Splice::new(format.rate, channels),
+            clock: DueClock::new(&format, delay),
+            format,
+            channels,
+            exact,
+            state: State::Idle,
+            pos: 0,
+            next: 0,
+            played_end: 0,
+            gap: 0,
+            holding: false,
+            anchored: false,
+            epoch: 0,
+            generation: 0,
+            path_epoch: 0,
+            counters,
+        }
+    }
+
+    /// Fills `out` with the frames that are heard from `due_ns` on; `causes` has one entry for
+    /// each frame. `overhead_ns` is the part of the delay that the output itself needs.
+    pub(super) fn pull(
+        &mut self,
+        due_ns: i64,
+        overhead_ns: i64,
+        out: &mut [f32],
+        causes: &mut [Cause],
+    ) -> Pulled {
+        self.clock.set_overhead(overhead_ns);
+        // First the flag, then the ring: what was pushed before the end is not missed.
+        let ended = self.ring.is_abandoned();
+        self.drain();
+        self.lower_if_far_behind(due_ns);
+        let frames = causes.len();
+        let mut audible = self.splice.has_tail();
+        let mut at = 0;
+        while at < frames {
+            let now = due_ns + self.clock.nanos(at as u64);
+            at += match self.state {
+                State::Idle => self.wait(now, &mut out[at * self.channels..], &mut causes[at..]),
+                State::Playing => self.play(out, at, causes),
+                State::Gap => self.conceal(now, ended, out, at, causes),
+            };
+            audible |= self.state != State::Idle;
+        }
+        self.splice.remember(out);
+        self.publish(due_ns + self.clock.nanos(frames as u64));
+        let finished = ended && self.state != State::Playing && self.queue.is_empty() && !audible;
+        if ended && self.queue.is_empty() && self.state == State::Gap && !self.splice.has_tail() {
+            self.state = State::Idle;
+        }
+        Pulled { audible, finished }
+    }
+
+    /// Idle: silence until the first block's time has come.
+    fn wait(&mut self, now: i64, out: &mut [f32], causes: &mut [Cause]) -> usize {
+        let rest = causes.len();
+        let due = self.clock.frame_at(now);
+        // Before anything was played the first block is worth a little patience; later it would
+        // be stale.
+        let patience = if self.anchored { 0 } else { self.clock.frames(EXCESS_NS) };
+        let mut silence = rest;
+        while let Some(first) = self.queue.first(self.next) {
+            let (index, ts, end) = (first.index, first.ts as i64, first.end() as i64);
+            let early = ts - due;
+            if early > 0 && early < self.clock.longest_wait() {
+                silence = rest.min(early as usize);
+                break;
+            }
+            if early + patience < 0 && end <= due {
+                self.drop_before(index + 1);
+                continue;
+            }
+            let place = if early + patience < 0 { due } else { ts };
+            self.start(index, place as u64);
+            return 0;
+        }
+        self.splice.conceal(&mut out[..silence * self.channels]);
+        causes[..silence].fill(Cause::Silence);
+        silence
+    }
+
+    /// Takes the place `pos` in the block `index`, out of silence.
+    fn start(&mut self, index: u64, pos: u64) {
+        self.epoch = self.queue.at(index).map_or(self.epoch, |slot| slot.epoch);
+        self.set_next(index);
+        self.pos = pos;
+        self.played_end = pos;
+        self.state = State::Playing;
+        if self.anchored {
+            self.count_reanchor();
+        }
+        if self.anchored || !self.exact {
+            self.splice.begin_fade_in();
+        }
+        self.anchored = true;
+    }
+
+    /// Plays on from the block at hand.
+    fn play(&mut self, out: &mut [f32], at: usize, causes: &mut [Cause]) -> usize {
+        let ch = self.channels;
+        let Some(slot) =
+            self.queue.at(self.next).filter(|s| s.ts <= self.pos && self.pos < s.end())
+        else {
+            self.splice.begin_tail(&out[..at * ch]);
+            self.state = State::Gap;
+            self.holding = false;
+            self.gap = 0;
+            return 0;
+        };
+        let n = (causes.len() - at).min((slot.end() - self.pos) as usize);
+        let audio = &mut out[at * ch..(at + n) * ch];
+        decode(&self.format, slot, (self.pos - slot.ts) as usize, self.exact, audio);
+        causes[at..at + n].fill(if slot.repair { Cause::Repaired } else { Cause::Received });
+        self.splice.join(audio);
+        self.pos += n as u64;
+        self.played_end = self.pos;
+        if self.pos == slot.end() {
+            self.queue.drop_range(self.next, self.next + 1);
+            self.set_next(self.next + 1);
+            self.follow(&out[..(at + n) * ch]);
+        }
+        n
+    }
+
+    /// Looks at the successor of a block that was played to its end.
+    fn follow(&mut self, written: &[f32]) {
+        let Some(slot) = self.queue.at(self.next) else { return };
+        if slot.epoch != self.epoch {
+            // The sender's media time jumped: what it sends next is what is heard next.
+            self.epoch = slot.epoch;
+            self.pos = slot.ts;
+            self.played_end = slot.ts;
+            self.splice.begin_tail(written);
+            self.splice.begin_fade_in();
+            self.count_reanchor();
+        }
+    }
+
+    /// In a gap: finds the way out, or fills a piece of it.
+    fn conceal(
+        &mut self,
+        now: i64,
+        ended: bool,
+        out: &mut [f32],
+        at: usize,
+        causes: &mut [Cause],
+    ) -> usize {
+        let rest = causes.len() - at;
+        if ended && self.queue.is_empty() {
+            return self.fill(out, at, rest, causes, Cause::Silence);
+        }
+        if self.gap >= LONGEST_GAP_S * u64::from(self.format.rate.hz()) {
+            self.state = State::Idle;
+            return 0;
+        }
+        let due = self.clock.frame_at(now);
+        let other_epoch = self.queue.first(self.next).filter(|s| s.epoch != self.epoch);
+        if let Some(slot) = other_epoch {
+            let early = slot.ts as i64 - due;
+            if slot.index != self.next && early > 0 && early < self.clock.longest_wait() {
+                return self.fill(out, at, rest.min(early as usize), causes, Cause::Concealed);
+            }
+            let (index, ts, epoch) = (slot.index, slot.ts, slot.epoch);
+            self.set_next(index);
+            self.epoch = epoch;
+            self.pos = ts;
+            self.played_end = ts;
+            self.count_reanchor();
+            return self.resume();
+        }
+        // Behind a jump still to be played, the due time says nothing about this place.
+        if self.path_epoch == self.epoch {
+            if let Some(hold) = self.hold(due) {
+                return self.fill(out, at, rest.min(hold), causes, Cause::Concealed);
+            }
+            if due - self.pos as i64 > self.clock.frames(EXCESS_NS) {
+                self.pos = due as u64;
+                self.count_reanchor();
+            }
+        }
+        while let Some(slot) = self.queue.first(self.next) {
+            if slot.epoch != self.epoch {
+                return 0;
+            }
+            if slot.end() > self.pos {
+                break;
+            }
+            let index = slot.index;
+            self.drop_before(index + 1);
+        }
+        let Some(first) = self.queue.first(self.next) else {
+            let n = self.fill(out, at, rest, causes, Cause::Concealed);
+            self.pos += n as u64;
+            return n;
+        };
+        if first.ts > self.pos {
+            // With no number missing it is the sender that paused.
+            let cause = if first.index == self.next { Cause::Silence } else { Cause::Concealed };
+            let missing = usize::try_from(first.ts - self.pos).unwrap_or(usize::MAX);
+            let n = self.fill(out, at, rest.min(missing), causes, cause);
+            self.pos += n as u64;
+            return n;
+        }
+        let index = first.index;
+        self.set_next(index);
+        self.resume()
+    }
+
+    /// The playout is earlier than its target: how many frames to wait in this gap. Frames of the
+    /// gap itself may still be played, so the place goes back as far as the gap's beginning.
+    fn hold(&mut self, due: i64) -> Option<usize> {
+        let pos = self.pos as i64;
+        if !self.holding && due < pos - self.clock.frames(SLACK_NS) {
+            self.holding = true;
+            self.count_reanchor();
+        }
+        if self.holding && due < pos {
+            self.pos = u64::try_from(due).unwrap_or(0).max(self.played_end);
+        }
+        let hold = self.pos as i64 - due;
+        self.holding &= hold > 0;
+        if !self.holding {
+            return None;
+        }
+        // Never for longer than any target: a clock that has gone astray must not mute a stream.
+        usize::try_from(hold.min(self.clock.longest_wait())).ok()
+    }
+
+    fn resume(&mut self) -> usize {
+        self.state = State::Playing;
+        self.holding = false;
+        self.splice.begin_fade_in();
+        0
+    }
+
+    fn fill(
+        &mut self,
+        out: &mut [f32],
+        at: usize,
+        n: usize,
+        causes: &mut [Cause],
+        cause: Cause,
+    ) -> usize {
+        self.splice.conceal(&mut out[at * self.channels..(at + n) * self.channels]);
+        causes[at..at + n].fill(cause);
+        self.gap += n as u64;
+        n
+    }
+
+    /// Takes what the receiver half has handed over.
+    fn drain(&mut self) {
+        while let Ok(slot) = self.ring.pop() {
+            self.clock.set_path(slot.path);
+            self.path_epoch = slot.epoch;
+            if slot.generation != self.generation {
+                self.generation = slot.generation;
+                let dropped = self.queue.clear();
+                self.count_late(dropped);
+                self.splice_out_of_play();
+                self.set_next(slot.index);
+            }
+            if !self.anchored && slot.index < self.next && self.state == State::Idle {
+                self.set_next(slot.index);
+            }
+            if slot.index < self.next {
+                self.count_late(1);
+                continue;
+            }
+            if self.queue.is_empty() && self.state == State::Idle {
+                self.set_next(slot.index);
+            }
+            if slot.index >= self.next + self.queue.capacity() {
+                // The newest audio wins.
+                self.drop_before(slot.index + 1 - self.queue.capacity());
+            }
+            if self.queue.put(slot) {
+                self.count_late(1);
+            }
+        }
+    }
+
+    /// The block numbers start anew: what is heard ends, what comes is anchored afresh.
+    fn splice_out_of_play(&mut self) {
+        if self.state == State::Playing {
+            self.splice.begin_tail(&[]);
+        }
+        self.state = State::Idle;
+    }
+
+    /// Jumps to the due frame when the playout has fallen far behind it.
+    fn lower_if_far_behind(&mut self, now: i64) {
+        if self.state != State::Playing || self.path_epoch != self.epoch {
+            return;
+        }
+        let due = self.clock.frame_at(now);
+        if due - self.pos as i64 <= self.clock.frames(EXCESS_NS) {
+            return;
+        }
+        let due = due as u64;
+        while let Some(slot) = self.queue.first(self.next).filter(|slot| slot.end() <= due) {
+            if slot.epoch != self.epoch {
+                return;
+            }
+            let index = slot.index;
+            self.drop_before(index + 1);
+        }
+        self.pos = due;
+        self.count_reanchor();
+        self.splice.begin_tail(&[]);
+        let here = self.queue.first(self.next).map(|slot| (slot.index, slot.epoch, slot.ts <= due));
+        if let Some((index, epoch, true)) = here
+            && epoch == self.epoch
+        {
+            self.set_next(index);
+            self.splice.begin_fade_in();
+            return;
+        }
+        // The right frame has not come yet.
+        self.played_end = due;
+        self.state = State::Gap;
+        self.holding = false;
+        self.gap = 0;
+    }
+
+    fn drop_before(&mut self, index: u64) {
+        let dropped = self.queue.drop_range(self.next, index);
+        self.count_late(dropped);
+        self.set_next(index);
+    }
+
+    fn set_next(&mut self, index: u64) {
+        self.next = index;
+        let generation = u64::from(self.generation & 0x7FFF_FFFF);
+        self.counters.wanted.store(generation << 33 | index, Ordering::Relaxed);
+    }
+
+    fn count_late(&self, n: u64) {
+        if n > 0 {
+            self.counters.late.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    fn count_reanchor(&self) {
+        self.counters.reanchors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn publish(&self, now: i64) {
+        self.counters.target_ns.store(self.clock.target_ns(), Ordering::Relaxed);
+        if self.state == State::Playing {
+            self.counters.delay_ns.store(self.clock.delay_ns(now, self.pos), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Decodes a part of a block that begins `offset` frames in.
+fn decode(format: &StreamFormat, slot: &Slot, offset: usize, exact: bool, out: &mut [f32]) {
+    if slot.len == 0 {
+        out.fill(0.0);
+        return;
+    }
+    let bytes = &slot.payload[offset * format.frame_bytes()..slot.len];
+    let n = decode_into(format.sample, bytes, out);
+    out[n..].fill(0.0);
+    if format.sample == SampleFormat::F32Le {
+        let bound = if exact { f32::MAX } else { SANE };
+        for x in out {
+            *x = if x.is_finite() { x.clamp(-bound, bound) } else { 0.0 };
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Nothing is allocated per packet or per render in steady state.
+
+mod playout_lab;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use playout_lab::*;
+use velin_core::codec::{ChannelMap, StreamFormat};
+use velin_core::playout::{Block, Body, Mixer, RenderTime, stream};
+use velin_core::time::MonoTime;
+use velin_core::units::{BlockIndex, FrameIndex};
+
+thread_local! {
+    /// Allocations and frees of this thread, so that parallel tests do not disturb each other.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // Not there any more while the thread ends.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+}
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is ours.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promise is ours.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is ours.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn calls() -> u64 {
+    CALLS.with(Cell::get)
+}
+
+#[test]
+fn the_allocator_counts() {
+    let before = calls();
+    std::hint::black_box(Box::new(1));
+    assert_eq!(calls() - before, 2);
+}
+
+#[test]
+fn packets_and_renders_do_not_allocate() {
+    let out = output(48_000, ChannelMap::stereo());
+    let mut mixer = Mixer::new(out);
+    let formats = [
+        s16(ChannelMap::stereo()),
+        s16(ChannelMap::mono()),
+        StreamFormat { rate: rate(44_100), frames_per_block: 110, ..s16(ChannelMap::stereo()) },
+        StreamFormat { rate: rate(96_000), frames_per_block: 240, ..s16(ChannelMap::mono()) },
+    ];
+    let mut receivers: Vec<_> = formats
+        .iter()
+        .map(|format| {
+            let (rx, player) = stream(auto(format, out)).unwrap();
+            mixer.add(player).unwrap();
+            (rx, vec![1_u8; format.block_bytes()], u64::from(format.frames_per_block))
+        })
+        .collect();
+    let mut period = [0.0; 2 * 48];
+    let mut seed = Seed(1);
+    let mut index = 0;
+    let before = calls();
+    for time in 0..5_000_u64 {
+        // 2.5 ms blocks, a hundredth of them lost: gaps and splices do not allocate either.
+        while u64::from(index + 1) * 5 <= time * 2 {
+            for (rx, payload, frames) in &mut receivers {
+                let block = Block {
+                    index: BlockIndex(index),
+                    ts: FrameIndex(u64::from(index) * *frames),
+                    discontinuity: false,
+                    repair: false,
+                    body: Body::Pcm(payload),
+                };
+                if seed.below(100) > 0 {
+                    rx.insert(MonoTime::from_nanos(time * MS), block);
+                }
+            }
+            index += 1;
+        }
+        mixer.render(RenderTime { mono: MonoTime::from_nanos(time * MS) }, &mut period);
+    }
+    assert_eq!(calls() - before, 0);
+    // A stream that ends is put aside, not freed.
+    drop(receivers.pop());
+    let before = calls();
+    for time in 5_000..5_400_u64 {
+        mixer.render(RenderTime { mono: MonoTime::from_nanos(time * MS) }, &mut period);
+    }
+    assert_eq!(calls() - before, 0);
+    assert_eq!(mixer.len(), 3);
+    assert!(mixer.take_finished().is_some());
+}
