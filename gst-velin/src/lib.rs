@@ -15,7 +15,9 @@ pub mod link;
 mod messages;
 mod options;
 mod uri;
+#[allow(missing_docs)] // GStreamer's documentation tool reads the C-style block in each.
 pub mod velinsink;
+#[allow(missing_docs)]
 pub mod velinsrc;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
@@ -23,14 +25,21 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     velinsrc::register(plugin)
 }
 
-gst::plugin_define!(
-    velin,
-    env!("CARGO_PKG_DESCRIPTION"),
-    plugin_init,
-    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
-    "MIT/X11",
-    env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_REPOSITORY"),
-    env!("BUILD_REL_DATE")
-);
+pub use definition::*;
+
+#[allow(missing_docs)] // The macro's entry points.
+mod definition {
+    use super::plugin_init;
+
+    gst::plugin_define!(
+        velin,
+        env!("CARGO_PKG_DESCRIPTION"),
+        plugin_init,
+        concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+        "MIT/X11",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_REPOSITORY"),
+        env!("BUILD_REL_DATE")
+    );
+}

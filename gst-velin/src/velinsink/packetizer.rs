@@ -64,14 +64,6 @@ impl Packetizer {
         }
     }
 
-    pub(super) fn format(&self) -> &StreamFormat {
-        &self.format
-    }
-
-    pub(super) fn stream(&self) -> &Arc<OutStream> {
-        &self.out
-    }
-
     /// Takes whole frames; `gap`: they are known to be silent.
     pub(super) fn push(&mut self, mut bytes: &[u8], gap: bool, mute: bool) {
         let size = self.format.block_bytes();

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use gst::glib;
+use gst::glib::value::FromValue;
 use gst::prelude::*;
 
 use crate::link::DEFAULT_PORT;
@@ -51,9 +52,9 @@ impl Default for Settings {
 impl Settings {
     /// Sets the property `name`. `false`: there is no such property, or the value does not fit.
     pub(super) fn set(&mut self, name: &str, value: &glib::Value) -> bool {
-        fn put<'a, T: glib::value::FromValue<'a>>(slot: &mut T, value: &'a glib::Value) -> bool
+        fn put<T>(slot: &mut T, value: &glib::Value) -> bool
         where
-            T: glib::value::ValueType,
+            T: for<'a> FromValue<'a>,
         {
             value.get::<T>().map(|v| *slot = v).is_ok()
         }
@@ -185,7 +186,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
         glib::ParamSpecString::builder("host")
             .nick("Host")
             .blurb("Name or address of the receiver")
-            .default_value(Some(&d.host))
+            .default_value(d.host.as_str())
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("port")

@@ -1,0 +1,516 @@
+//! Properties and virtual methods of `velinsrc`.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::base_src::CreateSuccess;
+use gst_base::subclass::prelude::*;
+use velin_core::codec::encode_into;
+use velin_core::identity::Identity;
+use velin_core::playout::{Mixer, OutputFormat, RenderTime};
+
+use super::receiver::{Doorman, Receiver};
+use super::report::observer;
+use super::settings::{PROPERTIES, Settings, is_fixed_while_running};
+use super::stats;
+use super::timing::{CATCH_UP, Timeline};
+use crate::format::{PcmFormat, template_caps};
+use crate::link::{self, Listener, ListenerSettings, TrustSource};
+use crate::messages::post;
+use crate::options;
+use crate::uri::VelinUri;
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("velinsrc", gst::DebugColorFlags::empty(), Some("Velin receiver"))
+});
+
+/// What a buffer may be late for scheduling reasons, reported as latency.
+const ALLOWANCE: gst::ClockTime = gst::ClockTime::from_mseconds(2);
+
+/// How long READY→PAUSED waits for caps to go downstream, so that a sink knows its format and can
+/// offer its clock. Nothing in it waits for the network.
+const CAPS_WAIT: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub struct VelinSrc {
+    settings: Mutex<Settings>,
+    /// From NULL→READY to READY→NULL.
+    listener: Mutex<Option<Arc<Listener>>>,
+    /// From READY→PAUSED to PAUSED→READY.
+    opened: Mutex<Option<(Arc<Identity>, Arc<TrustSource>)>>,
+    /// Only the streaming thread, and state changes while it does not run.
+    streaming: Mutex<Option<Streaming>>,
+    /// What `unlock` needs; never held while waiting.
+    wait: Mutex<Wait>,
+    negotiated: Mutex<bool>,
+    negotiation: Condvar,
+    receiver: Arc<Receiver>,
+}
+
+#[derive(Default)]
+struct Wait {
+    flushing: bool,
+    clock_id: Option<gst::SingleShotClockId>,
+}
+
+struct Streaming {
+    pcm: PcmFormat,
+    mixer: Mixer,
+    /// `None` until the first buffer.
+    timeline: Option<Timeline>,
+    period: u64,
+    samples: Vec<f32>,
+    pool: gst::BufferPool,
+    discont: bool,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for VelinSrc {
+    const NAME: &'static str = "GstVelinSrc";
+    type Type = super::VelinSrc;
+    type ParentType = gst_base::PushSrc;
+    type Interfaces = (gst::URIHandler,);
+}
+
+impl ObjectImpl for VelinSrc {
+    fn properties() -> &'static [glib::ParamSpec] {
+        &PROPERTIES
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let obj = self.obj();
+        obj.set_live(true);
+        obj.set_format(gst::Format::Time);
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let name = pspec.name();
+        if name == "uri" {
+            let result = match value.get::<Option<String>>() {
+                Ok(Some(uri)) => self.set_uri(&uri),
+                Ok(None) => Ok(()),
+                Err(e) => Err(glib::Error::new(gst::URIError::BadUri, &e.to_string())),
+            };
+            if let Err(e) = result {
+                gst::warning!(CAT, imp = self, "uri not set: {e}");
+            }
+            return;
+        }
+        if is_fixed_while_running(name) && self.listener().is_some() {
+            gst::warning!(CAT, imp = self, "{name} cannot change while listening; set it in NULL");
+            return;
+        }
+        if self.settings().set(name, value) {
+            gst::info!(CAT, imp = self, "{name} = {value:?}");
+        } else {
+            gst::warning!(CAT, imp = self, "{name} does not take {value:?}");
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "stats" => {
+                let listener = self.listener().clone();
+                stats::structure(&self.receiver, listener.as_deref()).to_value()
+            }
+            "uri" => self.uri().to_value(),
+            "current-port" => {
+                let listener = self.listener().clone();
+                listener.map_or(0, |l| u32::from(l.port())).to_value()
+            }
+            name => self.settings().get(name).unwrap_or_else(|| pspec.default_value().clone()),
+        }
+    }
+}
+
+impl GstObjectImpl for VelinSrc {}
+
+impl ElementImpl for VelinSrc {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Velin receiver",
+                "Source/Network/Audio",
+                "Receives and mixes audio from Velin senders, encrypted, with low latency",
+                "The Velin developers",
+            )
+        });
+        Some(&*METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            gst::PadTemplate::new(
+                "src",
+                gst::PadDirection::Src,
+                gst::PadPresence::Always,
+                &template_caps(),
+            )
+            .into_iter()
+            .collect()
+        });
+        TEMPLATES.as_ref()
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        let failed = |message| {
+            self.post_error_message(message);
+            gst::StateChangeError
+        };
+        match transition {
+            gst::StateChange::NullToReady => self.bind().map_err(failed)?,
+            gst::StateChange::ReadyToPaused => self.open().map_err(failed)?,
+            _ => {}
+        }
+        let result = self.parent_change_state(transition);
+        match transition {
+            gst::StateChange::NullToReady if result.is_err() => self.unbind(),
+            gst::StateChange::ReadyToPaused if result.is_err() => self.close(),
+            gst::StateChange::ReadyToPaused => self.wait_for_caps(),
+            gst::StateChange::PausedToReady => {
+                self.close();
+                // Sessions end here; the ports stay taken until NULL.
+                self.unbind();
+                if let Err(message) = self.bind() {
+                    gst::warning!(CAT, imp = self, "cannot keep the ports: {message}");
+                }
+            }
+            gst::StateChange::ReadyToNull => self.unbind(),
+            _ => {}
+        }
+        result
+    }
+}
+
+impl BaseSrcImpl for VelinSrc {
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    fn negotiate(&self) -> Result<(), gst::LoggableError> {
+        let result = self.parent_negotiate();
+        *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.negotiation.notify_all();
+        result
+    }
+
+    fn fixate(&self, mut caps: gst::Caps) -> gst::Caps {
+        caps.truncate();
+        {
+            let caps = caps.make_mut();
+            if let Some(s) = caps.structure_mut(0) {
+                s.fixate_field_str("format", gst_audio::AudioFormat::F32le.to_str());
+                s.fixate_field_nearest_int("rate", 48_000);
+                s.fixate_field_nearest_int("channels", 2);
+            }
+        }
+        self.parent_fixate(caps)
+    }
+
+    fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let pcm = gst_audio::AudioInfo::from_caps(caps)
+            .ok()
+            .and_then(|info| PcmFormat::from_info(&info))
+            .ok_or_else(|| gst::loggable_error!(CAT, "cannot play {caps}"))?;
+        let first = {
+            let mut streaming = self.streaming();
+            if streaming.as_ref().is_some_and(|s| s.pcm == pcm) {
+                return Ok(());
+            }
+            let first = streaming.is_none();
+            let period = self.settings().output_period;
+            *streaming = Some(Streaming::new(pcm, period, caps)?);
+            first
+        };
+        self.receiver.set_output(OutputFormat { rate: pcm.rate, map: pcm.map });
+        if first {
+            self.listen()?;
+        }
+        Ok(())
+    }
+
+    fn query(&self, query: &mut gst::QueryRef) -> bool {
+        if let gst::QueryViewMut::Latency(q) = query.view_mut() {
+            let period = self.settings().output_period;
+            let period = u64::try_from(period.as_nanos()).unwrap_or(0);
+            // The playout delay is not in it: the sink would add it once more.
+            q.set(true, ALLOWANCE + gst::ClockTime::from_nseconds(period), gst::ClockTime::NONE);
+            return true;
+        }
+        BaseSrcImplExt::parent_query(self, query)
+    }
+
+    fn unlock(&self) -> Result<(), gst::ErrorMessage> {
+        let mut wait = self.wait();
+        wait.flushing = true;
+        if let Some(id) = wait.clock_id.take() {
+            id.unschedule();
+        }
+        Ok(())
+    }
+
+    fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.wait().flushing = false;
+        Ok(())
+    }
+}
+
+impl PushSrcImpl for VelinSrc {
+    fn create(
+        &self,
+        _buffer: Option<&mut gst::BufferRef>,
+    ) -> Result<CreateSuccess, gst::FlowError> {
+        if self.receiver.abandoned.load(Ordering::Relaxed) {
+            return Err(gst::FlowError::Eos);
+        }
+        let (clock, base_time) = self.time_base()?;
+        let mut streaming = self.streaming();
+        let streaming = streaming.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
+        let running = |clock: &gst::Clock| clock.time().saturating_sub(base_time);
+
+        let mut timeline = match streaming.timeline {
+            // The first buffer never waits.
+            None => Timeline::new(running(&clock), streaming.pcm.rate),
+            Some(timeline) => {
+                self.wait_until(&clock, base_time + timeline.due())?;
+                timeline
+            }
+        };
+        let late = running(&clock).saturating_sub(timeline.due());
+        if late > CATCH_UP {
+            gst::warning!(CAT, imp = self, "{late} late: going on from now");
+            timeline = Timeline::new(running(&clock), streaming.pcm.rate);
+            streaming.discont = true;
+        }
+        let late = running(&clock).saturating_sub(timeline.due());
+        let when = RenderTime { mono: link::now() - Duration::from(late) };
+
+        while let Some(player) = self.receiver.next_joining() {
+            if let Err(player) = streaming.mixer.add(player) {
+                self.receiver.dispose(player);
+            }
+        }
+        let buffer = streaming.render(when, &mut timeline)?;
+        while let Some(player) = streaming.mixer.take_finished() {
+            self.receiver.dispose(player);
+        }
+        streaming.timeline = Some(timeline);
+        Ok(CreateSuccess::NewBuffer(buffer))
+    }
+}
+
+impl URIHandlerImpl for VelinSrc {
+    const URI_TYPE: gst::URIType = gst::URIType::Src;
+
+    fn protocols() -> &'static [&'static str] {
+        &["velin"]
+    }
+
+    fn uri(&self) -> Option<String> {
+        Some(self.settings().to_uri().to_text())
+    }
+
+    fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
+        if self.listener().is_some() {
+            return Err(glib::Error::new(
+                gst::URIError::BadState,
+                "the URI cannot change while listening; set it in NULL",
+            ));
+        }
+        let bad = |e: String| glib::Error::new(gst::URIError::BadUri, &e);
+        let parsed = VelinUri::parse(uri).map_err(bad)?;
+        let unknown = self.settings().apply_uri(&parsed).map_err(bad)?;
+        for key in unknown {
+            gst::warning!(CAT, imp = self, "the URI's {key} is unknown and ignored");
+        }
+        Ok(())
+    }
+}
+
+impl VelinSrc {
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listener(&self) -> MutexGuard<'_, Option<Arc<Listener>>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn streaming(&self) -> MutexGuard<'_, Option<Streaming>> {
+        self.streaming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self) -> MutexGuard<'_, Wait> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the ports, so that a taken one fails at once.
+    fn bind(&self) -> Result<(), gst::ErrorMessage> {
+        let s = self.settings().clone();
+        let bind = options::bind_address(s.bind_address.as_deref())
+            .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
+        let listener = Listener::bind(ListenerSettings {
+            port: s.port,
+            audio_port: s.audio_port,
+            bind,
+            dscp: options::dscp(s.qos_dscp),
+            mtu: u16::try_from(s.mtu).unwrap_or(u16::MAX),
+        })
+        .map_err(|e| gst::error_msg!(gst::ResourceError::Busy, ("{}", e)))?;
+        *self.listener() = Some(Arc::new(listener));
+        Ok(())
+    }
+
+    fn unbind(&self) {
+        // Taken out first: goodbyes are said with no lock held.
+        let listener = self.listener().take();
+        drop(listener);
+    }
+
+    /// Reads the files.
+    fn open(&self) -> Result<(), gst::ErrorMessage> {
+        let s = self.settings().clone();
+        let files = options::open_files(s.identity_file.as_deref(), s.trust_file.as_deref())
+            .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("{}", e)))?;
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
+        *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        Ok(())
+    }
+
+    fn close(&self) {
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.streaming() = None;
+        self.receiver.clear();
+    }
+
+    /// Lets callers in, now that the output is known.
+    fn listen(&self) -> Result<(), gst::LoggableError> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let listener = self.listener().clone();
+        let (Some((identity, trust)), Some(listener)) = (opened, listener) else {
+            return Err(gst::loggable_error!(CAT, "the element is not in PAUSED"));
+        };
+        let obj = self.obj();
+        let doorman = Doorman {
+            element: obj.downgrade(),
+            receiver: self.receiver.clone(),
+            settings: self.settings().clone(),
+        };
+        listener
+            .start(
+                identity,
+                trust,
+                options::agent(),
+                Arc::new(doorman),
+                observer(&obj, self.receiver.clone()),
+            )
+            .map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
+        let structure = gst::Structure::builder("velin/listening")
+            .field("port", u32::from(listener.port()))
+            .field("audio-port", u32::from(listener.audio_port()))
+            .build();
+        post(&*obj, structure);
+        Ok(())
+    }
+
+    fn wait_for_caps(&self) {
+        if !self.obj().src_pad().is_linked() {
+            return;
+        }
+        let negotiated = self.negotiated.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.negotiation.wait_timeout_while(negotiated, CAPS_WAIT, |done| !*done);
+        if waited.is_ok_and(|(done, _)| !*done) {
+            gst::info!(CAT, imp = self, "no caps yet: the sink may not offer its clock");
+        }
+    }
+
+    /// The pipeline's clock, or the system's in an application that runs without one.
+    fn time_base(&self) -> Result<(gst::Clock, gst::ClockTime), gst::FlowError> {
+        let obj = self.obj();
+        let clock = obj.clock().unwrap_or_else(gst::SystemClock::obtain);
+        let base_time = obj.base_time().unwrap_or(gst::ClockTime::ZERO);
+        Ok((clock, base_time))
+    }
+
+    fn wait_until(&self, clock: &gst::Clock, time: gst::ClockTime) -> Result<(), gst::FlowError> {
+        let id = clock.new_single_shot_id(time);
+        {
+            let mut wait = self.wait();
+            if wait.flushing {
+                return Err(gst::FlowError::Flushing);
+            }
+            wait.clock_id = Some(id.clone());
+        }
+        let (result, _) = id.wait();
+        let mut wait = self.wait();
+        wait.clock_id = None;
+        if wait.flushing || result == Err(gst::ClockError::Unscheduled) {
+            return Err(gst::FlowError::Flushing);
+        }
+        Ok(())
+    }
+}
+
+impl Streaming {
+    fn new(pcm: PcmFormat, period: Duration, caps: &gst::Caps) -> Result<Self, gst::LoggableError> {
+        let period = pcm.rate.frames_in(period).max(1);
+        let samples = usize::try_from(period).unwrap_or(1) * pcm.map.channels().get();
+        let bytes = samples * pcm.sample.bytes();
+        let pool = gst::BufferPool::new();
+        let mut config = pool.config();
+        config.set_params(Some(caps), u32::try_from(bytes).unwrap_or(u32::MAX), 4, 0);
+        pool.set_config(config)?;
+        pool.set_active(true)?;
+        Ok(Self {
+            pcm,
+            mixer: Mixer::new(OutputFormat { rate: pcm.rate, map: pcm.map }),
+            timeline: None,
+            period,
+            samples: vec![0.0; samples],
+            pool,
+            discont: true,
+        })
+    }
+
+    /// The next period.
+    fn render(
+        &mut self,
+        when: RenderTime,
+        timeline: &mut Timeline,
+    ) -> Result<gst::Buffer, gst::FlowError> {
+        let mut buffer = self.pool.acquire_buffer(None)?;
+        self.mixer.render(when, &mut self.samples);
+        let frame = timeline.frame();
+        let pts = timeline.due();
+        let duration = timeline.advance(self.period);
+        {
+            let buffer = buffer.make_mut();
+            buffer.set_pts(pts);
+            buffer.set_duration(duration);
+            buffer.set_offset(frame);
+            buffer.set_offset_end(frame + self.period);
+            if std::mem::take(&mut self.discont) {
+                buffer.set_flags(gst::BufferFlags::DISCONT);
+            }
+            let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
+            encode_into(self.pcm.sample, &self.samples, &mut map);
+        }
+        Ok(buffer)
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        // Buffers still downstream keep their memory; the pool only stops lending.
+        let _ = self.pool.set_active(false);
+    }
+}

@@ -1,0 +1,242 @@
+//! Where network threads and the streaming thread meet: streams come in here, players go out.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_queue::SegQueue;
+use velin_core::codec::StreamFormat;
+use velin_core::playout::{
+    OutputFormat, PlayerHalf, ReceiverHalf, StreamCounters, StreamError, StreamSettings, stream,
+};
+use velin_core::time::MonoTime;
+use velin_core::wire::{CloseCode, StreamOffer};
+
+use super::VelinSrc;
+use super::settings::{Drift, Settings};
+use crate::link::{Acceptor, PeerInfo, StreamKey, Verdict, now};
+use crate::messages::{about_peer, post};
+
+/// A stream whose sender vanished is kept this long.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// Streams at a time.
+const MAX_STREAMS: usize = 256;
+
+/// The streams of one `velinsrc`.
+#[derive(Debug, Default)]
+pub(super) struct Receiver {
+    state: Mutex<State>,
+    /// On their way into the mixer.
+    joining: SegQueue<PlayerHalf>,
+    /// Out of the mixer, to be freed by a thread that has the time.
+    finished: SegQueue<PlayerHalf>,
+    /// Senders connected now.
+    pub(super) peers: AtomicUsize,
+    /// The last sender is gone, after there was one.
+    pub(super) abandoned: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    output: Option<OutputFormat>,
+    streams: HashMap<StreamKey, Entry>,
+}
+
+/// One stream, playing or waiting for its sender to come back.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) peer: PeerInfo,
+    pub(super) format: StreamFormat,
+    pub(super) counters: Arc<StreamCounters>,
+    parked: Option<(ReceiverHalf, MonoTime)>,
+}
+
+impl Receiver {
+    /// What the mixer plays from now on. Players made for another output are dropped.
+    pub(super) fn set_output(&self, output: OutputFormat) {
+        let mut state = self.lock();
+        state.output = Some(output);
+        state.streams.clear();
+        drop(state);
+        while self.joining.pop().is_some() {}
+    }
+
+    /// Everything is over.
+    pub(super) fn clear(&self) {
+        *self.lock() = State::default();
+        while self.joining.pop().is_some() {}
+        while self.finished.pop().is_some() {}
+        self.peers.store(0, Ordering::Relaxed);
+        self.abandoned.store(false, Ordering::Relaxed);
+    }
+
+    /// The next player that wants to join the mixer.
+    pub(super) fn next_joining(&self) -> Option<PlayerHalf> {
+        self.joining.pop()
+    }
+
+    /// Takes a player out of the streaming thread's hands.
+    pub(super) fn dispose(&self, player: PlayerHalf) {
+        self.finished.push(player);
+    }
+
+    /// Looks at every stream.
+    pub(super) fn for_each(&self, mut f: impl FnMut(&StreamKey, &Entry)) {
+        self.sweep();
+        let state = self.lock();
+        for (key, entry) in &state.streams {
+            f(key, entry);
+        }
+    }
+
+    /// Frees what nobody needs any more.
+    fn sweep(&self) {
+        while self.finished.pop().is_some() {}
+        let now = now();
+        self.lock().streams.retain(|_, entry| {
+            entry.parked.as_ref().is_none_or(|(_, since)| now.since(*since) < KEEP)
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Decides about offered streams for one element.
+pub(super) struct Doorman {
+    pub(super) element: gst::glib::WeakRef<VelinSrc>,
+    pub(super) receiver: Arc<Receiver>,
+    pub(super) settings: Settings,
+}
+
+impl Acceptor for Doorman {
+    fn offered(&self, peer: &PeerInfo, offer: &StreamOffer) -> Verdict {
+        self.receiver.sweep();
+        let key = StreamKey { peer: peer.key, uuid: offer.uuid };
+        let mtu = self.settings.mtu as usize;
+        let mut state = self.receiver.lock();
+        let Some(output) = state.output else { return Verdict::Refuse(CloseCode::BUSY) };
+        let formats: Vec<_> = offer.formats.iter().map(|f| f.to_format(mtu)).collect();
+        if let Some(resumed) = resume(&mut state, key, &formats) {
+            return resumed;
+        }
+        if state.streams.len() >= MAX_STREAMS {
+            return Verdict::Refuse(CloseCode::STREAM_LIMIT);
+        }
+        let others = state.streams.values().filter(|e| e.parked.is_none()).count();
+        let mut refusal = None;
+        for (index, format) in formats.into_iter().enumerate() {
+            let Some(format) = format else { continue };
+            match self.make(&format, output, others) {
+                Ok((receiver, player, inexact)) => {
+                    let entry = Entry {
+                        name: offer.name.to_string(),
+                        peer: peer.clone(),
+                        format,
+                        counters: receiver.counters().clone(),
+                        parked: None,
+                    };
+                    state.streams.insert(key, entry);
+                    drop(state);
+                    self.receiver.joining.push(player);
+                    self.announce("stream-added", peer, offer, inexact);
+                    return Verdict::Accept { format: index as u8, receiver };
+                }
+                Err(e) => refusal = Some(e),
+            }
+        }
+        drop(state);
+        if let (Some(element), Some(e)) = (self.element.upgrade(), refusal) {
+            gst::element_warning!(
+                element,
+                gst::StreamError::Format,
+                ("The stream {} of {} was refused: {}", offer.name, peer.address, e)
+            );
+        }
+        Verdict::Refuse(CloseCode::CAPS)
+    }
+
+    fn ended(&self, key: StreamKey, receiver: ReceiverHalf, resumable: bool) {
+        let mut state = self.receiver.lock();
+        let Some(entry) = state.streams.get_mut(&key) else { return };
+        if resumable {
+            entry.parked = Some((receiver, now()));
+            return;
+        }
+        let entry = state.streams.remove(&key);
+        drop(state);
+        // Dropping the receiver lets the mixer play out what it has, then fade.
+        drop(receiver);
+        if let (Some(element), Some(entry)) = (self.element.upgrade(), entry) {
+            let structure = about_peer("stream-removed", &entry.peer)
+                .field("stream", entry.name)
+                .field("uuid", String::from(key.uuid.0));
+            post(&element, structure.build());
+        }
+    }
+}
+
+impl Doorman {
+    /// The halves of a stream; with the reason if it cannot be exact though it should.
+    fn make(
+        &self,
+        format: &StreamFormat,
+        output: OutputFormat,
+        others: usize,
+    ) -> Result<(ReceiverHalf, PlayerHalf, Option<String>), StreamError> {
+        let mut settings = StreamSettings {
+            format: format.clone(),
+            output,
+            delay: self.settings.delay(),
+            exact: self.settings.drift == Drift::Off && others == 0,
+        };
+        let mut inexact = (self.settings.drift == Drift::Off && others > 0)
+            .then(|| "another stream plays already; exact output carries one stream".to_owned());
+        let halves = match stream(settings.clone()) {
+            Err(e @ StreamError::NotExact { .. }) => {
+                inexact = Some(e.to_string());
+                settings.exact = false;
+                stream(settings)?
+            }
+            other => other?,
+        };
+        Ok((halves.0, halves.1, inexact))
+    }
+
+    fn announce(&self, event: &str, peer: &PeerInfo, offer: &StreamOffer, inexact: Option<String>) {
+        let Some(element) = self.element.upgrade() else { return };
+        let structure = about_peer(event, peer)
+            .field("stream", offer.name.to_string())
+            .field("uuid", String::from(offer.uuid.0));
+        post(&element, structure.build());
+        if let Some(reason) = inexact {
+            let structure =
+                gst::Structure::builder("velin/not-exact").field("reason", &reason).build();
+            post(&element, structure);
+            gst::element_warning!(
+                element,
+                gst::StreamError::Format,
+                ("The output is not bit-exact: {}", reason)
+            );
+        }
+    }
+}
+
+/// The sender is back with a stream that is still there.
+fn resume(state: &mut State, key: StreamKey, formats: &[Option<StreamFormat>]) -> Option<Verdict> {
+    let entry = state.streams.get_mut(&key)?;
+    let index = formats.iter().position(|f| f.as_ref() == Some(&entry.format));
+    let Some(index) = index else {
+        state.streams.remove(&key);
+        return None;
+    };
+    match entry.parked.take() {
+        Some((receiver, _)) => Some(Verdict::Accept { format: index as u8, receiver }),
+        // Its old session has not noticed yet that it is dead; the sender will ask again.
+        None => Some(Verdict::Refuse(CloseCode::BUSY)),
+    }
+}

@@ -1,0 +1,95 @@
+//! `velinsrc`'s `stats`.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use velin_core::playout::StreamStats;
+use velin_core::session::SessionCounters;
+
+use super::receiver::{Entry, Receiver};
+use crate::link::{Listener, StreamKey};
+
+/// Everything that was counted.
+pub(super) fn structure(receiver: &Receiver, listener: Option<&Listener>) -> gst::Structure {
+    let mut sum = StreamStats::default();
+    let mut streams = Vec::new();
+    receiver.for_each(|key, entry| {
+        let stats = entry.counters.snapshot();
+        add(&mut sum, &stats);
+        streams.push(one(key, entry, &stats).to_send_value());
+    });
+    let (counters, unknown) = listener.map_or_else(Default::default, Listener::counters);
+    let (refused, evicted) = listener.map_or_else(Default::default, Listener::refused);
+    let builder = gst::Structure::builder("application/x-velin-src-stats")
+        .field("peers", listener.map_or(0, |l| l.sessions() as u32))
+        .field("audio-port", listener.map_or(0, |l| u32::from(l.audio_port())))
+        .field("streams", gst::List::from_iter(streams))
+        .field("callers-refused", refused)
+        .field("callers-evicted", evicted)
+        .field("packets-unknown", unknown);
+    with_packets(with_playout(builder, &sum), &counters).build()
+}
+
+fn one(key: &StreamKey, entry: &Entry, stats: &StreamStats) -> gst::Structure {
+    let builder = gst::Structure::builder("application/x-velin-stream-stats")
+        .field("name", &entry.name)
+        .field("peer", key.peer.recipient())
+        .field("uuid", String::from(key.uuid.0))
+        .field("format", entry.format.sample.name())
+        .field("rate", entry.format.rate.hz())
+        .field("channels", entry.format.channels().get() as u32);
+    with_playout(builder, stats).build()
+}
+
+fn with_playout(builder: gst::structure::Builder, s: &StreamStats) -> gst::structure::Builder {
+    builder
+        .field("received", s.received)
+        .field("repaired", s.repaired)
+        .field("concealed", s.concealed)
+        .field("silence", s.silence)
+        .field("played", s.played)
+        .field("blocks", s.blocks)
+        .field("late", s.late)
+        .field("duplicate", s.duplicate)
+        .field("lost", s.lost)
+        .field("reordered", s.reordered)
+        .field("malformed", s.malformed)
+        .field("overrun", s.overrun)
+        .field("reanchors", s.reanchors)
+        .field("delay-us", micros(s.delay))
+        .field("target-us", micros(s.target))
+}
+
+fn with_packets(builder: gst::structure::Builder, c: &SessionCounters) -> gst::structure::Builder {
+    builder
+        .field("packets-received", c.received)
+        .field("bytes-received", c.received_bytes)
+        .field("packets-forged", c.forged)
+        .field("packets-replayed", c.replayed)
+        .field("packets-wrong-epoch", c.wrong_epoch)
+        .field("packets-unknown-stream", c.unknown_stream)
+        .field("packets-malformed", c.malformed)
+}
+
+/// Frames add up; of the delays the longest counts.
+fn add(sum: &mut StreamStats, s: &StreamStats) {
+    sum.received += s.received;
+    sum.repaired += s.repaired;
+    sum.concealed += s.concealed;
+    sum.silence += s.silence;
+    sum.played += s.played;
+    sum.blocks += s.blocks;
+    sum.late += s.late;
+    sum.duplicate += s.duplicate;
+    sum.lost += s.lost;
+    sum.reordered += s.reordered;
+    sum.malformed += s.malformed;
+    sum.overrun += s.overrun;
+    sum.reanchors += s.reanchors;
+    sum.delay = sum.delay.max(s.delay);
+    sum.target = sum.target.max(s.target);
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
