@@ -53,11 +53,18 @@ calls them (GStreamer 1.22 or later with its development files comes first), the
     fi
     known_system || say "this is neither Debian 12 nor Ubuntu 24.04: trying their package names"
     say "installing: ${missing[*]}"
-    as_root apt-get update -qq || say "apt-get update failed: trying with the package lists at hand"
+    refresh_lists
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
         die "apt-get could not install: ${missing[*]}
 Read its message above; when a package is not found, check that 'main' and 'universe' are enabled."
+}
+
+# Asks the package servers what they have, once.
+refresh_lists() {
+    [ -z "${refreshed:-}" ] || return 0
+    refreshed=yes
+    as_root apt-get update -qq || say "apt-get update failed: trying with the package lists at hand"
 }
 
 installed() {
@@ -69,6 +76,7 @@ ensure_rust() {
     local needed
     needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
     new_enough "$needed" && return 0
+    has apt-get && refresh_lists
 
     # Through rustup first: it also brings clippy and rustfmt.
     if ! has rustup && candidate rustup; then

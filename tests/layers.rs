@@ -398,7 +398,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
         if path.is_dir() {
             waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.extension().is_some_and(|e| e == "rs") && stem != "tests" {
+        } else if path.extension().is_some_and(|e| e == "rs") && !stem.ends_with("tests") {
             found.push(path);
         }
     }

@@ -86,7 +86,9 @@ impl fmt::Display for Comparison {
         let ms = |d: Duration| d.as_secs_f64() * 1000.0;
         writeln!(f, "  compared      {:.1} s of sound", self.judged.as_secs_f64())?;
         writeln!(f, "  correlation   {:.5}", self.correlation)?;
-        writeln!(f, "  level         {:+.2} dB", self.level_db)?;
+        // A level that rounds to zero has no sign.
+        let level = if self.level_db.abs() < 0.005 { 0.0 } else { self.level_db };
+        writeln!(f, "  level         {level:+.2} dB")?;
         writeln!(f, "  missing       {:.0} ms in {} gaps", ms(self.missing()), self.gaps.len())?;
         writeln!(f, "  wrong         {:.0} ms", ms(self.wrong))?;
         writeln!(f, "  lost at start {:.0} ms", ms(self.lost_at_start))?;

@@ -1,7 +1,7 @@
 //! Compares a recording with what was played, and says what happened in between.
 //!
 //! ```sh
-//! cargo run --example compare -- [--json] [--at-least CORRELATION] REFERENCE.wav RECORDING.wav
+//! cargo run -p velin --bin compare -- [--json] [--at-least CORRELATION] REFERENCE.wav RECORDING.wav
 //! ```
 //!
 //! Exit status: 0, 1 when the correlation is below what `--at-least` asks, 2 when the two files
