@@ -6,16 +6,14 @@
 #
 #   VELIN_DEMO_OUTPUT=file|device    decides instead of looking for a sound server
 #   VELIN_DEMO_KEEP=DIR              keeps the sound, the recording, the logs and statistics in DIR
+#   VELIN_DEMO_BIN=DIR               uses the programs in DIR instead of building them
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:$HOME/.cargo/bin"
 
 main() {
-    scripts/setup.sh build demo
-    say "building (the first time takes a few minutes)"
-    cargo build --locked --release -p gst-velin -p velin-pipe -p velin
-    bin=$(cargo metadata --locked --no-deps --format-version 1 |
-        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/release
+    bin=${VELIN_DEMO_BIN:-}
+    [ -n "$bin" ] || build
 
     prepare_folder
     say "making the sound: a voice over a tune"
@@ -29,6 +27,14 @@ main() {
     start_sender
     finish
     summarise
+}
+
+build() {
+    scripts/setup.sh build demo
+    say "building (the first time takes a few minutes)"
+    cargo build --locked --release -p gst-velin -p velin-pipe -p velin
+    bin=$(cargo metadata --locked --no-deps --format-version 1 |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/release
 }
 
 prepare_folder() {
