@@ -1,4 +1,4 @@
-//! Hands the plugin definition its version, commit and release date.
+//! Tells the plugin its version and commit.
 
 fn main() {
     gst_plugin_version_helper::info();

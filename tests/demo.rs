@@ -61,14 +61,14 @@ fn assert_delivered(demo: Command, folder: &Path) {
 
 /// The folder with velin-pipe, compare and material, as cargo built them for the tests.
 fn programs() -> Result<PathBuf, String> {
-    let folder = Path::new(env!("CARGO_BIN_EXE_compare")).parent().unwrap_or(Path::new("."));
+    let folder = Path::new(env!("CARGO_BIN_EXE_compare")).with_file_name("");
     if !folder.join("velin-pipe").exists() {
         return Err("velin-pipe is not built; run cargo build first".into());
     }
     if !root().join("presets/demo-send.toml").exists() {
         return Err("there is no presets/demo-send.toml".into());
     }
-    Ok(folder.to_owned())
+    Ok(folder)
 }
 
 fn root() -> &'static Path {
