@@ -14,6 +14,13 @@ const START_INTERVAL: Duration = Duration::from_millis(250);
 const START_PINGS: u16 = 8;
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// After this long without anything, a PING asks for a sign of life well before it counts as a
+/// stall: PINGs of one a second alone would be late as often as not.
+const ASK_AFTER: Duration = Duration::from_millis(500);
+
+/// Between such questions.
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
+
 /// A peer may have this many PINGs answered per second.
 const PONGS_PER_SECOND: u32 = 20;
 
@@ -30,6 +37,7 @@ pub(super) struct Liveness {
     heard: MonoTime,
     stalled: bool,
     next_ping: MonoTime,
+    last_ping: MonoTime,
     next_id: u16,
     rtt: Option<Duration>,
     pongs_in_second: (MonoTime, u32),
@@ -41,6 +49,7 @@ impl Liveness {
             heard: now,
             stalled: false,
             next_ping: now,
+            last_ping: now,
             next_id: 0,
             rtt: None,
             pongs_in_second: (now, 0),
@@ -61,15 +70,16 @@ impl Liveness {
         }
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
-        // While stalled, probe five times a second: a path that returns is found within 200 ms.
-        let interval = if self.stalled {
-            Duration::from_millis(200)
+        // While nothing comes, five a second: a path that returns is found within 200 ms.
+        let interval = if now.since(self.heard) >= ASK_AFTER {
+            ASK_INTERVAL
         } else if id < START_PINGS {
             START_INTERVAL
         } else {
             INTERVAL
         };
         self.next_ping = now + interval;
+        self.last_ping = now;
         Some(id)
     }
 
@@ -106,9 +116,11 @@ impl Liveness {
         if silence >= LOST_AFTER {
             return Some(Change::Lost(silence));
         }
+        if silence >= ASK_AFTER {
+            self.next_ping = self.next_ping.min((self.last_ping + ASK_INTERVAL).max(now));
+        }
         if silence >= STALLED_AFTER && !self.stalled {
             self.stalled = true;
-            self.next_ping = now;
             return Some(Change::Stalled);
         }
         None
@@ -117,7 +129,8 @@ impl Liveness {
     /// When one of the polls has something next.
     pub(super) fn timeout(&self) -> MonoTime {
         let silence = if self.stalled { LOST_AFTER } else { STALLED_AFTER };
-        self.next_ping.min(self.heard + silence)
+        let ask = (self.heard + ASK_AFTER).max(self.last_ping + ASK_INTERVAL);
+        self.next_ping.min(self.heard + silence).min(ask)
     }
 }
 
@@ -144,9 +157,41 @@ mod tests {
     #[test]
     fn pings_start_fast_and_settle() {
         let mut l = Liveness::new(at(0));
-        let times: Vec<_> = (0..5000).filter(|ms| l.poll_ping(at(*ms)).is_some()).collect();
+        let mut times = Vec::new();
+        for ms in 0..5000 {
+            l.on_heard(at(ms));
+            times.extend(l.poll_ping(at(ms)).map(|_| ms));
+        }
         assert_eq!(times[..9], [0, 250, 500, 750, 1000, 1250, 1500, 1750, 2000]);
         assert_eq!(times[9..], [3000, 4000]);
+    }
+
+    /// The sender of a one-way stream hears nothing but answers to its PINGs.
+    #[test]
+    fn a_peer_that_only_answers_never_looks_stalled() {
+        let mut l = Liveness::new(at(0));
+        for ms in 0..60_000 {
+            if l.poll_ping(at(ms)).is_some() {
+                l.on_heard(at(ms));
+            }
+            assert_eq!(l.poll(at(ms)), None, "at {ms} ms");
+        }
+    }
+
+    #[test]
+    fn silence_is_asked_about_five_times_a_second() {
+        let mut l = Liveness::new(at(0));
+        for ms in 0..3000 {
+            l.on_heard(at(ms));
+            l.poll_ping(at(ms));
+        }
+        let mut times = Vec::new();
+        for ms in 3000..5000 {
+            let _ = l.poll(at(ms));
+            times.extend(l.poll_ping(at(ms)).map(|_| ms));
+        }
+        assert_eq!(times[..4], [3000, 3499, 3699, 3899]);
+        assert_eq!(times.len(), 9);
     }
 
     #[test]
