@@ -51,8 +51,9 @@ unit: $(TEST_REGISTRY) ## Every test of the workspace
 presets: $(TEST_REGISTRY) ## Check every shipped preset
 	$(TEST_ENV) $(CARGO) run $(LOCKED) -q -p velin-pipe -- check presets/*.toml
 
-bench: ## Cost per packet, handshake time, added latency
-	$(CARGO) bench $(LOCKED) --workspace
+bench: $(TEST_REGISTRY) ## Cost per packet, handshake time, added latency (ARGS="--short cost")
+	$(CARGO) build $(LOCKED) --release -p velin --bin bench
+	GST_REGISTRY=$(TEST_REGISTRY) GST_PLUGIN_PATH= target/release/bench $(ARGS)
 
 soak: $(TEST_REGISTRY) ## The long tests, which make test leaves out
 	$(TEST_ENV) $(CARGO) test $(LOCKED) --release --workspace -- --ignored --test-threads=1

@@ -1,0 +1,83 @@
+//! `make bench`: what a packet costs, how long a handshake and a start take, and how much delay the
+//! link adds, beside the machine's own hiccups and a stock RTP pipeline in the same run.
+//!
+//! `bench [--short] [cost] [start] [latency] [peers]`: all parts, or those named. Prints Markdown;
+//! `docs/performance.md` says what the figures mean.
+
+mod code;
+mod cost;
+mod latency;
+mod start;
+mod stats;
+mod timer;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::process::ExitCode;
+
+thread_local! {
+    /// Allocations of this thread.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts, and leaves the work to the system's allocator.
+struct Counting;
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // Not there any more while the thread ends.
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's promise is ours.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is ours.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often this thread has allocated.
+fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
+const PARTS: [&str; 4] = ["cost", "start", "latency", "peers"];
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1).collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("bench: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut arguments: Vec<String>) -> anyhow::Result<()> {
+    let short = arguments.iter().any(|a| a == "--short");
+    arguments.retain(|a| a != "--short");
+    if let Some(unknown) = arguments.iter().find(|a| !PARTS.contains(&a.as_str())) {
+        anyhow::bail!("{unknown:?} is no part; choose from {PARTS:?}, and --short");
+    }
+    let wanted = |part: &str| arguments.is_empty() || arguments.iter().any(|a| a == part);
+    if cfg!(debug_assertions) {
+        eprintln!("bench: this is a debug build; `make bench` builds an optimised one");
+    }
+    gst::init()?;
+    gstvelin::plugin_register_static()?;
+    if wanted("cost") {
+        cost::run(short);
+    }
+    if wanted("start") {
+        start::run(if short { 10 } else { 50 })?;
+    }
+    if wanted("latency") || wanted("peers") {
+        latency::run(short, wanted("latency"), wanted("peers"))?;
+    }
+    Ok(())
+}
