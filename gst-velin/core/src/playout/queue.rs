@@ -28,8 +28,14 @@ impl Queue {
     /// Keeps a block. One of another number in its place is dropped; returns whether one was.
     pub(super) fn put(&mut self, slot: Slot) -> bool {
         let place = self.place(slot.index);
-        let dropped = self.slots[place].replace(slot).is_some();
-        self.len += usize::from(!dropped);
+        let held = &mut self.slots[place];
+        // Looked at before it is overwritten: with `held.replace(slot).is_some()` an optimised build
+        // by rustc 1.95 never counts the block, and nothing is ever played.
+        let dropped = held.is_some();
+        *held = Some(slot);
+        if !dropped {
+            self.len += 1;
+        }
         dropped
     }
 
