@@ -95,6 +95,10 @@ fn packets_cost(ends: &mut Ends, count: u64) -> (Cost, Cost) {
     let (mut sealing, mut opening) = (Duration::ZERO, Duration::ZERO);
     let (mut seal_allocations, mut open_allocations) = (0, 0);
     let start = ends.now;
+    // What a thread sets up once, on its first look at the session's key.
+    let _ = tx.route();
+    let first = AudioHeader { flags: AudioFlags::SILENCE, block: BlockIndex(0), ts: FrameIndex(0) };
+    tx.seal(&first, 2, &mut [0; 64]).expect("the session lives");
     for batch in 0..count / BATCH as u64 {
         let (before, clock) = (allocations(), Instant::now());
         for (i, packet) in slots.iter_mut().enumerate() {
@@ -128,6 +132,8 @@ fn packets_cost(ends: &mut Ends, count: u64) -> (Cost, Cost) {
     }
     let opened = ends.listener.counters().received;
     assert!(opened >= count, "only {opened} of {count} packets were opened");
+    let played = sink.receiver.counters().snapshot().received;
+    assert!(played > count * u64::from(FRAMES) * 9 / 10, "only {played} frames were played");
     let each = |time: Duration| time.as_nanos() as f64 / count as f64;
     (
         Cost { ns: each(sealing), allocations: seal_allocations },
@@ -174,7 +180,10 @@ fn render_cost(streams: usize, rounds: u64) -> Cost {
         time += clock.elapsed();
         count += 10;
     }
-    Cost { ns: time.as_nanos() as f64 / f64::from(count), allocations: allocations() - before }
+    let allocations = allocations() - before;
+    let played = receivers[0].counters().snapshot().received;
+    assert!(played > rounds * 4 * u64::from(FRAMES) * 8 / 10, "only {played} frames were played");
+    Cost { ns: time.as_nanos() as f64 / f64::from(count), allocations }
 }
 
 /// Mean microseconds of each end, for `rounds` handshakes.

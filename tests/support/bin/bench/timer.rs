@@ -11,12 +11,12 @@ use crate::stats::{Summary, Values};
 
 /// Nanoseconds on CLOCK_MONOTONIC, which is also GStreamer's system clock.
 pub(crate) fn now() -> u64 {
-    nanos(clock_gettime(rustix::time::ClockId::Monotonic))
+    nanos(clock_gettime(ClockId::Monotonic))
 }
 
 /// Nanoseconds of processor time this process has used.
 pub(crate) fn cpu() -> u64 {
-    nanos(clock_gettime(rustix::time::ClockId::ProcessCPUTime))
+    nanos(clock_gettime(ClockId::ProcessCPUTime))
 }
 
 /// Waits until `at` on CLOCK_MONOTONIC.
