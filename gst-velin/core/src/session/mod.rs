@@ -15,7 +15,7 @@ mod live;
 mod liveness;
 mod media;
 #[cfg(any(test, feature = "nonce-guard"))]
-mod nonce_guard;
+pub mod nonce_guard;
 pub mod opener;
 mod path;
 mod rekey;
