@@ -3,4 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attack;
+mod close;
 mod handshake;
+mod liveness;
+mod path;
+mod rekey;
+mod streams;

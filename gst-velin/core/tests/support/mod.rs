@@ -5,6 +5,7 @@
 pub mod netem;
 pub mod pair;
 pub mod rng;
+pub mod rogue;
 
 use std::time::Duration;
 

@@ -547,6 +547,11 @@ impl Pair {
         }
     }
 
+    /// The end of `role`'s session is not the end of the connection.
+    pub fn keep_connection(&mut self, role: Role) {
+        self.end_mut(role).connection_over = true;
+    }
+
     /// One thing happens, or nothing until `end`: then false, and it is `end`.
     fn step(&mut self, end: MonoTime) -> bool {
         for role in [Caller, Listener] {
