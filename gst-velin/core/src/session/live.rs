@@ -152,6 +152,11 @@ impl Live {
             shell.counters.malformed += 1;
             return Ok(());
         };
+        // An attacker that sees the connection could bring its packets by UDP out of order.
+        if matches!(origin, Origin::Datagram(_)) && header.stream == StreamId::CONTROL {
+            shell.counters.unknown_stream += 1;
+            return Ok(());
+        }
         let bytes = packet.len();
         let (opened, switched) = match self.epochs.open(now, &header, packet) {
             Ok(opened) => opened,
