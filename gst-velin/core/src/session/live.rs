@@ -12,7 +12,7 @@ use super::header::Header;
 use super::liveness::{Change, Liveness};
 use super::media::MediaTx;
 use super::opener::OpenError;
-use super::path::Paths;
+use super::path::{CHALLENGE_BYTES, Paths};
 use super::rekey::Rekey;
 use super::sealer::Sealer;
 use super::streams::{OfferError, Stream, Streams};
@@ -61,6 +61,8 @@ pub(super) struct Live {
     route: Arc<ArcSwap<Route>>,
     liveness: Liveness,
     rekey: Rekey,
+    /// Whether the packet in hand had a PATH_CHALLENGE that was answered.
+    answered_challenge: bool,
     /// When media last came by UDP, while the peer relies on it.
     udp_media: Option<MonoTime>,
 }
@@ -94,6 +96,7 @@ impl Live {
             route: Arc::new(ArcSwap::from_pointee(Route::Stream)),
             liveness: Liveness::new(now),
             rekey: Rekey::new(now, Duration::from_secs(offset)),
+            answered_challenge: false,
             udp_media: None,
         }
     }
@@ -175,6 +178,7 @@ impl Live {
                 self.probe(shell, now);
             }
         }
+        self.answered_challenge = false;
         for frame in Frames::new(header.stream, opened.frames) {
             let frame = frame.map_err(|e| Ended::PeerMisbehaved(e.to_string()))?;
             self.handle_frame(shell, now, origin, header.stream, frame, sink)?;
@@ -324,9 +328,14 @@ impl Live {
                 self.liveness.on_pong(now, MonoTime::from_nanos(t1), held);
             }
             Frame::PathChallenge(nonce) => {
-                if let Origin::Datagram(from) = origin {
+                // One answer a packet, and it counts: nobody gets more than three times what
+                // came from there.
+                if let Origin::Datagram(from) = origin
+                    && !std::mem::replace(&mut self.answered_challenge, true)
+                {
                     let mut packet = vec![0; HEADER];
                     put_path_response(nonce, &mut packet);
+                    self.paths.on_sent(from, CHALLENGE_BYTES);
                     seal_to(shell, self.epochs.path(), packet, from);
                 }
             }
