@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use super::epochs::{Epochs, OpenFailure, Switched};
 use super::event::{Ended, Event, Route};
 use super::header::Header;
-use super::liveness::{Change, Liveness};
+use super::liveness::{Change, Liveness, PROBE_ID};
 use super::media::MediaTx;
 use super::opener::OpenError;
 use super::path::{CHALLENGE_BYTES, Paths};
@@ -169,6 +169,10 @@ impl Live {
         shell.counters.received_bytes += bytes as u64;
         if let Some(silence) = self.liveness.on_heard(now) {
             shell.events.push_back(Event::Recovered(silence));
+            if origin == Origin::Stream {
+                // The connection came back first; UDP must prove itself anew.
+                self.restart_paths(shell, now);
+            }
         }
         self.after_switch(shell, switched);
         if let Origin::Datagram(from) = origin {
@@ -204,6 +208,8 @@ impl Live {
             self.udp_media = None;
             if self.streams.iter().any(|(_, s)| matches!(s, Stream::Playing)) {
                 self.say(shell, &Message::PathLost);
+                // Our own packets may meet the same wall.
+                self.restart_paths(shell, now);
             }
         }
         self.probe(shell, now);
@@ -211,6 +217,12 @@ impl Live {
             let mut packet = vec![0; HEADER];
             put_ping(id, now.as_nanos(), &mut packet);
             self.send_path(shell, packet);
+            if self.liveness.is_stalled() && self.route() != Route::Stream {
+                // Perhaps only UDP is dead.
+                let mut packet = vec![0; HEADER];
+                put_ping(PROBE_ID, now.as_nanos(), &mut packet);
+                seal_to_stream(shell, self.epochs.path(), packet);
+            }
         }
         shell.counters.unproved_addresses = self.paths.unproved();
         Ok(())
@@ -320,9 +332,11 @@ impl Live {
                     Origin::Datagram(from) if self.paths.validated() == Some(from) => {
                         seal_to(shell, self.epochs.path(), packet, from);
                     }
-                    _ => self.send_path(shell, packet),
+                    Origin::Datagram(_) => self.send_path(shell, packet),
+                    Origin::Stream => seal_to_stream(shell, self.epochs.path(), packet),
                 }
             }
+            Frame::Pong { id: PROBE_ID, .. } => {}
             Frame::Pong { t1, t2, t3, .. } => {
                 let held = Duration::from_nanos(t3.saturating_sub(t2));
                 self.liveness.on_pong(now, MonoTime::from_nanos(t1), held);
@@ -370,11 +384,7 @@ impl Live {
         }
         match message {
             Message::Accept(accept) => self.on_accept(shell, now, accept)?,
-            Message::PathLost => {
-                self.paths.restart(now);
-                self.update_route(shell);
-                self.probe(shell, now);
-            }
+            Message::PathLost => self.restart_paths(shell, now),
             Message::Rekey { epoch, public } => self.on_rekey(shell, now, epoch, public)?,
             Message::RekeyAck { epoch, public } => self.on_rekey_ack(shell, now, epoch, public)?,
             Message::StreamAdd(offer) => self.on_offer(shell, offer)?,
@@ -504,7 +514,7 @@ impl Live {
         self.after_switch(shell, switched);
         // The first packet under the new keys lets the peer follow.
         let mut packet = vec![0; HEADER];
-        put_ping(u16::MAX, now.as_nanos(), &mut packet);
+        put_ping(PROBE_ID, now.as_nanos(), &mut packet);
         self.send_path(shell, packet);
         Ok(())
     }
@@ -537,6 +547,13 @@ impl Live {
             put_path_challenge(nonce, &mut packet);
             seal_to(shell, self.epochs.path(), packet, to);
         }
+    }
+
+    /// TCP from now on, until UDP is proved again.
+    fn restart_paths(&mut self, shell: &mut Shell, now: MonoTime) {
+        self.paths.restart(now);
+        self.update_route(shell);
+        self.probe(shell, now);
     }
 
     fn update_route(&mut self, shell: &mut Shell) {
