@@ -37,8 +37,9 @@ const HEADER: usize = 16;
 /// Control bytes in one packet.
 const CONTROL_CHUNK: usize = 8 * 1024;
 
-/// Media came over UDP and then nothing for this long: the peer is asked to use TCP.
-const UDP_SILENCE: Duration = Duration::from_millis(300);
+/// Media came and then nothing for this long: the peer is asked to use TCP and to prove UDP anew.
+/// Which way it came last does not matter: UDP may have died in the moment of the move.
+const MEDIA_SILENCE: Duration = Duration::from_millis(300);
 
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +64,8 @@ pub(super) struct Live {
     rekey: Rekey,
     /// Whether the packet in hand had a PATH_CHALLENGE that was answered.
     answered_challenge: bool,
-    /// When media last came by UDP, while the peer relies on it.
-    udp_media: Option<MonoTime>,
+    /// When media last came, while it is expected to go on.
+    media_heard: Option<MonoTime>,
 }
 
 impl Live {
@@ -97,7 +98,7 @@ impl Live {
             liveness: Liveness::new(now),
             rekey: Rekey::new(now, Duration::from_secs(offset)),
             answered_challenge: false,
-            udp_media: None,
+            media_heard: None,
         }
     }
 
@@ -204,8 +205,8 @@ impl Live {
             self.rekey.yield_to_peer();
             self.start_rekey(shell, now);
         }
-        if self.udp_media.is_some_and(|t| now.since(t) >= UDP_SILENCE) {
-            self.udp_media = None;
+        if self.media_heard.is_some_and(|t| now.since(t) >= MEDIA_SILENCE) {
+            self.media_heard = None;
             if self.streams.iter().any(|(_, s)| matches!(s, Stream::Playing)) {
                 self.say(shell, &Message::PathLost);
                 // Our own packets may meet the same wall.
@@ -229,8 +230,11 @@ impl Live {
     }
 
     pub(super) fn timeout(&self) -> MonoTime {
-        let optional =
-            [self.epochs.timeout(), self.paths.timeout(), self.udp_media.map(|t| t + UDP_SILENCE)];
+        let optional = [
+            self.epochs.timeout(),
+            self.paths.timeout(),
+            self.media_heard.map(|t| t + MEDIA_SILENCE),
+        ];
         let always = self.liveness.timeout().min(self.rekey.timeout());
         optional.into_iter().flatten().fold(always, MonoTime::min)
     }
@@ -313,13 +317,15 @@ impl Live {
         match frame {
             Frame::Audio(audio) => {
                 if matches!(self.streams.get(stream), Some(Stream::Playing)) {
-                    if matches!(origin, Origin::Datagram(_)) {
-                        self.udp_media = Some(now);
-                    }
+                    self.media_heard = Some(now);
                     sink.audio(stream, &audio);
                 }
             }
-            Frame::Report(report) => sink.report(stream, &report),
+            Frame::Report(report) => {
+                if matches!(self.streams.get(stream), Some(Stream::Outgoing { .. })) {
+                    sink.report(stream, &report);
+                }
+            }
             Frame::Ping { id, t1 } => {
                 if !self.liveness.may_pong(now) {
                     shell.counters.unanswered_pings += 1;
