@@ -201,9 +201,11 @@ impl Live {
         }
         let switched = self.epochs.handle_timeout(now);
         self.after_switch(shell, switched);
-        if self.rekey.is_due(now) {
-            self.rekey.yield_to_peer();
-            self.start_rekey(shell, now);
+        if self.rekey.is_hopeless(now) {
+            return Err(Ended::ByUs(CloseReason::new(CloseCode::REKEY_FAILED, "")));
+        }
+        if self.rekey.is_due(now) && !self.start_rekey(shell, now) {
+            self.rekey.postpone(now);
         }
         if self.media_heard.is_some_and(|t| now.since(t) >= MEDIA_SILENCE) {
             self.media_heard = None;
@@ -280,13 +282,18 @@ impl Live {
         }
     }
 
-    pub(super) fn start_rekey(&mut self, shell: &mut Shell, now: MonoTime) {
-        if self.rekey.is_pending() || self.epochs.is_switching() || !self.accepted {
-            return;
+    /// Whether a change of keys is under way now, because of this call or before it.
+    pub(super) fn start_rekey(&mut self, shell: &mut Shell, now: MonoTime) -> bool {
+        if self.rekey.is_pending() {
+            return true;
+        }
+        if self.epochs.is_switching() || !self.accepted {
+            return false;
         }
         let public = self.rekey.start(now, &mut *shell.entropy);
         let epoch = self.epochs.next_epoch().to_wire();
         self.say(shell, &Message::Rekey { epoch, public: Hex(public.0) });
+        true
     }
 
     /// The last words. Nothing is sealed after them.
