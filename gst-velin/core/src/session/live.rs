@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::control_budget::ControlBudget;
 use super::epochs::{Epochs, OpenFailure, Switched};
 use super::event::{Ended, Event, Route};
 use super::header::Header;
@@ -57,6 +58,7 @@ pub(super) struct Live {
     epochs: Epochs,
     control_in: ControlDecoder,
     control_offset: u64,
+    control_budget: ControlBudget,
     streams: Streams,
     paths: Paths,
     route: Arc<ArcSwap<Route>>,
@@ -92,6 +94,7 @@ impl Live {
             epochs: Epochs::new(send, index, peer_index, secrets),
             control_in: ControlDecoder::default(),
             control_offset: 0,
+            control_budget: ControlBudget::new(now),
             streams: Streams::new(role == Role::Caller),
             paths: Paths::default(),
             route: Arc::new(ArcSwap::from_pointee(Route::Stream)),
@@ -372,6 +375,10 @@ impl Live {
                 }
             }
             Frame::Ctrl { offset, bytes } => {
+                if !self.control_budget.take(now, bytes.len()) {
+                    let reason = CloseReason::new(CloseCode::RATE_LIMITED, "too much control");
+                    return Err(Ended::ByUs(reason));
+                }
                 let mut messages = Vec::new();
                 self.control_in
                     .push(offset, bytes, |m| messages.push(m))
@@ -604,6 +611,12 @@ impl Live {
             Route::Datagram(to) => seal_to(shell, self.epochs.path(), packet, to),
             Route::Stream => seal_to_stream(shell, self.epochs.path(), packet),
         }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.shut();
     }
 }
 

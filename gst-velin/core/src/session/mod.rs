@@ -7,6 +7,7 @@
 
 pub mod aead;
 mod config;
+mod control_budget;
 mod counters;
 mod epochs;
 mod event;
