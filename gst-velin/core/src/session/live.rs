@@ -42,6 +42,10 @@ const CONTROL_CHUNK: usize = 8 * 1024;
 /// Which way it came last does not matter: UDP may have died in the moment of the move.
 const MEDIA_SILENCE: Duration = Duration::from_millis(300);
 
+/// PINGs by UDP may stay without answer for this long while the session lives: then UDP is dead on
+/// our way to the peer, whoever has noticed, and must prove itself anew.
+const UDP_UNANSWERED: Duration = Duration::from_secs(3);
+
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -66,6 +70,8 @@ pub(super) struct Live {
     rekey: Rekey,
     /// Whether the packet in hand had a PATH_CHALLENGE that was answered.
     answered_challenge: bool,
+    /// The oldest PING by UDP since which none was answered.
+    unanswered: Option<MonoTime>,
     /// When media last came, while it is expected to go on.
     media_heard: Option<MonoTime>,
 }
@@ -101,6 +107,7 @@ impl Live {
             liveness: Liveness::new(now),
             rekey: Rekey::new(now, Duration::from_secs(offset)),
             answered_challenge: false,
+            unanswered: None,
             media_heard: None,
         }
     }
@@ -173,6 +180,7 @@ impl Live {
         shell.counters.received_bytes += bytes as u64;
         if let Some(silence) = self.liveness.on_heard(now) {
             shell.events.push_back(Event::Recovered(silence));
+            self.unanswered = None;
             if origin == Origin::Stream {
                 // The connection came back first; UDP must prove itself anew.
                 self.restart_paths(shell, now);
@@ -220,6 +228,14 @@ impl Live {
         }
         self.probe(shell, now);
         if let Some(id) = self.liveness.poll_ping(now) {
+            let dead = self.unanswered.is_some_and(|t| now.since(t) >= UDP_UNANSWERED);
+            if dead && !self.liveness.is_stalled() {
+                self.restart_paths(shell, now);
+            }
+            self.unanswered = match self.route() {
+                Route::Datagram(_) => self.unanswered.or(Some(now)),
+                Route::Stream => None,
+            };
             let mut packet = vec![0; HEADER];
             put_ping(id, now.as_nanos(), &mut packet);
             self.send_path(shell, packet);
@@ -354,6 +370,7 @@ impl Live {
             }
             Frame::Pong { id: PROBE_ID, .. } => {}
             Frame::Pong { t1, t2, t3, .. } => {
+                self.unanswered = None;
                 let held = Duration::from_nanos(t3.saturating_sub(t2));
                 self.liveness.on_pong(now, MonoTime::from_nanos(t1), held);
             }

@@ -4,9 +4,11 @@
 mod support;
 
 mod attack;
+mod chaos;
 mod close;
 mod handshake;
 mod liveness;
 mod path;
 mod rekey;
 mod streams;
+mod trace;

@@ -237,3 +237,17 @@ fn an_old_packet_from_a_new_address_moves_nothing() {
     let after = pair.session(Listener).counters();
     assert!(after.replayed > before.replayed);
 }
+
+#[test]
+fn udp_that_dies_on_our_way_alone_is_noticed_without_media() {
+    // The caller moves before it knows a path of its own: it is heard by TCP all the time, and
+    // nobody misses media that never came.
+    let mut pair = Setup::new().open();
+    pair.run_until_udp(Listener);
+    pair.rebind(Caller, "198.51.100.1:4000");
+    pair.rebind(Listener, "198.51.100.2:4000");
+    pair.run_until(at(20));
+    let id = pair.play(Listener, ms(5));
+    pair.run_until(at(10_000));
+    assert!(pair.end(Caller).blocks(id).iter().filter(|b| **b > 1000).count() > 900);
+}
