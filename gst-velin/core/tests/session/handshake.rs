@@ -1,6 +1,9 @@
 //! From two strangers' keys to an open session, and every way that ends before it.
 
-use velin_core::handshake::packets::{Carriage, HandshakePacket, TYPE_FINI, TYPE_INIT};
+use velin_core::handshake::noise::Responder;
+use velin_core::handshake::packets::{
+    Carriage, HandshakePacket, Resp, SessionIndex, TYPE_FINI, TYPE_INIT,
+};
 use velin_core::identity::{Grants, Identity};
 use velin_core::session::{Ended, Event, HANDSHAKE_TIMEOUT};
 use velin_core::wire::{CloseCode, CloseReason, frame_packet};
@@ -334,5 +337,60 @@ fn a_reconnect_makes_new_keys_from_the_same_devices() {
         .collect();
     for a in &streams[0] {
         assert!(!streams[1].contains(a));
+    }
+}
+
+#[test]
+fn a_connection_may_come_in_any_pieces() {
+    for size in [1, 2, 7, 100] {
+        let mut pair = Setup::seeded(0x51CE + size as u64)
+            .attacked(move |wire| {
+                if wire.carrier != Carrier::Tcp {
+                    return Vec::new();
+                }
+                let piece = |bytes: &[u8]| Wire { bytes: bytes.to_vec(), ..wire.clone() };
+                wire.bytes.chunks(size).map(piece).collect()
+            })
+            .open();
+        let id = pair.play(Caller, ms(5));
+        pair.run_until(at(1000));
+        let sent = pair.stop(Caller)[&id];
+        pair.run_for(ms(100));
+        assert_eq!(pair.end(Listener).blocks(id).len(), sent as usize, "{size}");
+    }
+}
+
+#[test]
+fn a_listener_that_hides_versions_is_found_out_before_the_caller_reveals_itself() {
+    for (payload, ended) in [
+        (&br#"{"versions":[2]}"#[..], Ended::Downgrade),
+        (br#"{"versions":[]}"#, Ended::Downgrade),
+        (b"", Ended::PeerMisbehaved("its list of versions".into())),
+        (b"[1]", Ended::PeerMisbehaved("its list of versions".into())),
+    ] {
+        let setup = Setup::seeded(payload.len() as u64);
+        let identity = Identity::from_secret(setup.listener.secret);
+        let mut pair = setup.attacked(|_| Vec::new()).build();
+        pair.record();
+        pair.run_until(at(1));
+        let init = pair.recorded().remove(0).packets().remove(0);
+        let Ok(HandshakePacket::Init(init)) = HandshakePacket::decode(&init, Carriage::Stream)
+        else {
+            panic!("an INIT")
+        };
+        let mut rng = crate::support::rng::Rng::new(1);
+        let responder =
+            Responder::new(&identity, init.head(), &init.message, payload, &mut rng).unwrap();
+        let resp = Resp {
+            initiator: init.initiator,
+            responder: SessionIndex::new(5).unwrap(),
+            message: responder.message2(),
+        };
+        let (mut packet, mut framed) = (Vec::new(), Vec::new());
+        resp.encode(Carriage::Stream, &mut packet).unwrap();
+        frame_packet(&packet, &mut framed);
+        pair.inject_tcp(Caller, &framed);
+        assert_eq!(pair.end(Caller).ended(), Some(&ended));
+        assert!(pair.recorded().is_empty(), "no FINI");
     }
 }

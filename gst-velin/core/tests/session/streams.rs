@@ -297,3 +297,36 @@ fn an_honest_amount_of_control_messages_passes_for_ever() {
     }
     assert!(rogue.pair.end(Listener).ended().is_none());
 }
+
+#[test]
+fn an_offer_that_the_peer_would_not_take_is_not_made() {
+    let mut pair = Setup::new().open();
+    for formats in [Vec::new(), vec![format(); 17]] {
+        let name = Name::new("x").unwrap();
+        let offered = pair.session(Caller).open_stream(name, StreamUuid(Hex([0; 16])), formats);
+        assert_eq!(offered, Err(OpenStreamError::Formats));
+    }
+    let _ = pair.play(Caller, ms(5));
+}
+
+#[test]
+fn reports_count_for_our_streams_and_audio_for_the_peers_only() {
+    let mut rogue = Rogue::new(Setup::new(), HELLO);
+    let ours = rogue.pair.offer(Listener);
+    rogue.say(r#"{"t":"stream-ok","id":2,"format":0}"#);
+    rogue.say(&offer(1, "pcm"));
+    let theirs = StreamId(1);
+    let report = velin_core::wire::Report { lost: 5, ..Default::default() };
+    for stream in [ours, theirs] {
+        rogue.send(stream, &report.encode());
+        rogue.send(stream, &[1, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    assert_eq!(rogue.pair.end(Listener).heard.reports, [(ours, report)]);
+    assert_eq!(rogue.pair.end(Listener).heard.blocks.keys().collect::<Vec<_>>(), [&theirs]);
+    // A second answer, or one with a format that was never offered.
+    rogue.say(r#"{"t":"stream-ok","id":2,"format":0}"#);
+    assert!(rogue.pair.end(Listener).ended().is_none());
+    let _ = rogue.pair.offer(Listener);
+    rogue.say(r#"{"t":"stream-ok","id":4,"format":1}"#);
+    assert!(misbehaved(&rogue));
+}
