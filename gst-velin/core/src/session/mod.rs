@@ -238,7 +238,7 @@ impl Session {
         match &self.phase {
             Phase::Closed => None,
             Phase::Live(live) => {
-                Some(self.deadline.map_or(live.timeout(), |d| d.min(live.timeout())))
+                Some(self.deadline.into_iter().fold(live.timeout(), MonoTime::min))
             }
             _ => self.deadline,
         }

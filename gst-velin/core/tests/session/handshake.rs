@@ -173,9 +173,9 @@ fn no_edited_byte_of_a_handshake_packet_goes_unnoticed() {
     pair.run_until_open();
     let packets: Vec<_> = pair.recorded().iter().flat_map(Wire::packets).collect();
     assert_eq!(packets[2][0], TYPE_FINI);
-    for nth in 0..3 {
+    for (nth, packet) in packets.iter().take(3).enumerate() {
         // The token of INIT means nothing on TCP and is bound to nothing.
-        let bytes = (0..packets[nth].len()).filter(|byte| nth != 0 || !(24..56).contains(byte));
+        let bytes = (0..packet.len()).filter(|byte| nth != 0 || !(24..56).contains(byte));
         for byte in bytes {
             let mut seen = 0;
             let pair = Setup::seeded(0x0ED1_7000 + 1000 * nth as u64 + byte as u64)

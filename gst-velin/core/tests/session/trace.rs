@@ -4,8 +4,8 @@
 //! whom, by what, the bytes. When the format is changed on purpose, run this test with
 //! `VELIN_RECORD_TRACE=1` and say so in `docs/protocol.md`.
 
+use velin_core::session::Ended;
 use velin_core::session::nonce_guard::isolated;
-use velin_core::session::{Ended, Event};
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, CloseReason};
 
