@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod commands;
+pub mod plan;
 pub mod preset;
