@@ -23,7 +23,7 @@ pub(super) fn error(
     let element = source.map_or_else(|| "pipeline".to_owned(), |source| source.name().to_string());
     let factory = source
         .and_then(|source| source.downcast_ref::<gst::Element>())
-        .and_then(gst::prelude::ElementExt::factory)
+        .and_then(ElementExt::factory)
         .map_or_else(String::new, |factory| factory.name().to_string());
     classify(element, &factory, error, debug.unwrap_or_default())
 }
