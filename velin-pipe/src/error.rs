@@ -16,9 +16,9 @@ pub enum Error {
     /// The preset cannot be read or says something wrong.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The preset says something that means nothing on this machine.
+    /// The preset names devices or peers that are not here.
     #[error(transparent)]
-    Invalid(#[from] Diagnostics),
+    NotHere(#[from] Diagnostics),
     /// The pipelines cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -100,12 +100,12 @@ impl Error {
     /// The exit code that scripts and service managers see.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Load(LoadError::Invalid(_)) | Self::Invalid(_) => exit::DATA,
             Self::Load(LoadError::NotFound { .. }) | Self::NoInput { .. } => exit::NO_INPUT,
-            Self::Load(LoadError::TooLong { .. }) => exit::DATA,
+            Self::Load(LoadError::Invalid(_) | LoadError::TooLong { .. }) => exit::DATA,
             Self::Load(LoadError::Read { .. }) | Self::Write { .. } => exit::IO,
             Self::Build(BuildError::Invalid(_)) => exit::DATA,
             Self::Build(BuildError::Missing { .. })
+            | Self::NotHere(_)
             | Self::Unusable { .. }
             | Self::Unavailable { .. } => exit::UNAVAILABLE,
             Self::Build(BuildError::Link { .. }) | Self::Pipeline { .. } => exit::PIPELINE,

@@ -225,7 +225,10 @@ mod tests {
     #[test]
     fn a_fragment_must_be_readable_and_end_in_audio() {
         let error = built("kind = \"launch\"\nlaunch = \"audiotestsrc wave=loud\"").unwrap_err();
-        assert!(error.to_string().starts_with("p.toml:4:10: error: GStreamer cannot read"), "{error}");
+        assert!(
+            error.to_string().starts_with("p.toml:4:10: error: GStreamer cannot read"),
+            "{error}"
+        );
         let error = built("kind = \"launch\"\nlaunch = \"audiotestsrc ! fakesink\"").unwrap_err();
         assert!(error.to_string().contains("does not end in audio"), "{error}");
         assert!(built("kind = \"launch\"\nlaunch = \"audiotestsrc ! audioconvert\"").is_ok());

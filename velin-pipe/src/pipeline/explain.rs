@@ -39,10 +39,11 @@ fn classify(element: String, factory: &str, error: &glib::Error, debug: &str) ->
         return Error::Refused { element, message: first_line(&message), help };
     }
     // A device that is not there shows itself only by not agreeing on a format.
+    let no_device = message.contains("No such entity");
     let no_format = error.kind::<gst::CoreError>() == Some(gst::CoreError::Negotiation)
         || debug.contains("not-negotiated");
     let help = match place {
-        Place::Device if no_format => {
+        Place::Device if no_format || no_device => {
             "check the device's name: `pactl list short sources` and `pactl list short sinks` print them"
         }
         Place::Device => "is PulseAudio or PipeWire running? `pactl info` shows it",
@@ -67,7 +68,7 @@ fn classify(element: String, factory: &str, error: &glib::Error, debug: &str) ->
                 | gst::ResourceError::Settings
         )
     );
-    if is_absent || (place == Place::Device && no_format) {
+    if is_absent || (place == Place::Device && (no_format || no_device)) {
         Error::Unavailable { element, message, help }
     } else {
         Error::Pipeline { element, message, help }

@@ -90,6 +90,7 @@ struct Runner {
 struct Running {
     built: Built,
     clock: ClockGuard,
+    has_level: bool,
     level_db: Option<f64>,
     clock_name: Option<String>,
     /// Whether a looped source was told where its end is.
@@ -111,6 +112,11 @@ impl Runner {
                 });
             }
             pipelines.push(Running {
+                has_level: built
+                    .pipeline
+                    .iterate_all_by_element_factory_name("level")
+                    .next()
+                    .is_ok_and(|level| level.is_some()),
                 built,
                 clock: ClockGuard::default(),
                 level_db: None,
@@ -242,6 +248,8 @@ impl Runner {
             MessageView::SegmentDone(_) if self.ending.is_none() => {
                 self.play_from_start(index, gst::SeekFlags::empty());
             }
+            // A loop ends with a segment, never with EOS.
+            MessageView::SegmentDone(_) => self.ended(index, now),
             MessageView::Element(message) => {
                 if let Some(structure) = message.structure() {
                     self.element_message(index, structure, now);
@@ -362,9 +370,11 @@ impl Runner {
         }
         self.ending = Some(now);
         for pipeline in &mut self.pipelines {
-            // What has not started has nothing to finish.
+            // What has not started has nothing to finish; and `level` complains about an EOS that
+            // comes before any audio.
             let (_, state, _) = pipeline.built.pipeline.state(gst::ClockTime::ZERO);
-            if state < gst::State::Paused {
+            let is_silent = pipeline.has_level && pipeline.level_db.is_none();
+            if state < gst::State::Paused || is_silent {
                 pipeline.ended = true;
             } else if !pipeline.ended {
                 pipeline.built.pipeline.send_event(gst::event::Eos::new());
