@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match try_main(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("{error}");
             let code = error.downcast_ref::<Error>().map_or(exit::PIPELINE, Error::exit_code);
             ExitCode::from(code)
         }

@@ -28,7 +28,7 @@ const PERIODS: RangeInclusive<u64> = 250_000..=100_000_000;
 
 /// Turns a file into a preset; every finding if there is any.
 pub fn check(file: File, sources: Arc<Sources>) -> Result<Preset, Vec<Diagnostic>> {
-    let mut found = Findings::default();
+    let mut found = Findings { sources: Arc::clone(&sources), list: Vec::new() };
 
     let schema = *file.schema.get_ref();
     if schema != SCHEMA {
@@ -55,8 +55,8 @@ pub fn check(file: File, sources: Arc<Sources>) -> Result<Preset, Vec<Diagnostic
     Ok(Preset { description: file.description, captures, sends, receive, playbacks, sources })
 }
 
-#[derive(Default)]
 struct Findings {
+    sources: Arc<Sources>,
     list: Vec<Diagnostic>,
 }
 
@@ -234,6 +234,7 @@ impl Findings {
         let kinds: Vec<_> = kinds.map(|kind| format!("\"{kind}\"")).collect();
         let message = format!("kind \"{kind}\" has no key `{key}`");
         let help = format!("`{key}` belongs to kind {}; remove it here", kinds.join(", "));
+        let span = self.sources.key_before(&span, key);
         self.add(Diagnostic::at(span, message).help(help));
     }
 

@@ -36,14 +36,20 @@ impl Sources {
         self.texts.first().map_or("preset", |first| &first.name)
     }
 
+    /// The key that stands before the value at `span` on its line; the value if it is elsewhere.
+    pub fn key_before(&self, span: &Span, key: &str) -> Span {
+        let before = self.source_of(span).and_then(|source| {
+            let text = source.text.get(..span.start - source.start)?;
+            let line_start = text.rfind('\n').map_or(0, |newline| newline + 1);
+            let at = source.start + line_start + text[line_start..].rfind(key)?;
+            Some(at..at + key.len())
+        });
+        before.unwrap_or_else(|| span.clone())
+    }
+
     /// Where `span` begins and what its line says; `None` when no text holds it.
     pub fn locate(&self, span: &Span) -> Option<Location<'_>> {
-        let source = self
-            .texts
-            .iter()
-            .rev()
-            .find(|source| source.start <= span.start)
-            .filter(|source| span.start <= source.start + source.text.len())?;
+        let source = self.source_of(span)?;
         let text = source.text.as_str();
         let mut at = span.start - source.start;
         while !text.is_char_boundary(at) {
@@ -63,6 +69,14 @@ impl Sources {
             line_text,
             width: wanted.clamp(1, room.max(1)),
         })
+    }
+
+    fn source_of(&self, span: &Span) -> Option<&SourceText> {
+        self.texts
+            .iter()
+            .rev()
+            .find(|source| source.start <= span.start)
+            .filter(|source| span.start <= source.start + source.text.len())
     }
 }
 
