@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::identity::IdentityArgs;
+use crate::commands::trust::TrustArgs;
 use crate::preset::units::TimeSpan;
 
 /// Encrypted live audio between machines, from presets.
@@ -22,6 +24,10 @@ pub enum Command {
     Run(Run),
     /// Say what is wrong with presets, without a sound.
     Check(Check),
+    /// This device's own key.
+    Identity(IdentityArgs),
+    /// Whom this device trusts.
+    Trust(TrustArgs),
     /// Print the versions, and which copy of the elements is in use.
     Version,
 }

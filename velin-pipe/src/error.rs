@@ -5,6 +5,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use gstvelin::link::store::{IdentityFileError, TrustFileError};
+
+use crate::commands::CommandError;
 use crate::pipeline::BuildError;
 use crate::preset::diagnostic::Diagnostics;
 use crate::preset::load::LoadError;
@@ -66,6 +69,12 @@ pub enum Error {
         /// What to do.
         help: String,
     },
+    /// A command about identity and trust failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The trusted peers cannot be read.
+    #[error(transparent)]
+    Trust(#[from] TrustFileError),
     /// A file of ours cannot be written.
     #[error("cannot write {}: {source}\ncheck that the folder is there and may be written", path.display())]
     Write {
@@ -76,8 +85,10 @@ pub enum Error {
     },
 }
 
-/// Exit codes: documented, stable, tested. 0 is a clean end; 2 is the command line's own.
+/// Exit codes: documented, stable, tested. 0 is a clean end.
 pub mod exit {
+    /// The command line is wrong.
+    pub const USAGE: u8 = 2;
     /// A pipeline failed while running.
     pub const PIPELINE: u8 = 1;
     /// The preset is invalid (EX_DATAERR).
@@ -110,7 +121,33 @@ impl Error {
             | Self::Unavailable { .. } => exit::UNAVAILABLE,
             Self::Build(BuildError::Link { .. }) | Self::Pipeline { .. } => exit::PIPELINE,
             Self::Refused { .. } => exit::NO_PERMISSION,
+            Self::Trust(error) => trust_code(error),
+            Self::Command(error) => command_code(error),
         }
+    }
+}
+
+fn command_code(error: &CommandError) -> u8 {
+    match error {
+        CommandError::Identity(IdentityFileError::Missing(_)) | CommandError::UnknownPeer(_) => {
+            exit::NO_INPUT
+        }
+        CommandError::Identity(
+            IdentityFileError::Read { .. } | IdentityFileError::Create { .. },
+        )
+        | CommandError::Output(_) => exit::IO,
+        CommandError::Identity(_) => exit::CONFIG,
+        CommandError::TrustFile(error) => trust_code(error),
+        // The others are about what was written on the command line.
+        _ => exit::USAGE,
+    }
+}
+
+fn trust_code(error: &TrustFileError) -> u8 {
+    match error {
+        TrustFileError::Missing(_) => exit::NO_INPUT,
+        TrustFileError::Read { .. } | TrustFileError::Write { .. } => exit::IO,
+        _ => exit::CONFIG,
     }
 }
 

@@ -22,6 +22,8 @@ fn try_main(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(arguments) => commands::run::run(&arguments)?,
         Command::Check(arguments) => commands::check::run(&arguments)?,
+        Command::Identity(arguments) => commands::identity::run(&arguments).map_err(Error::from)?,
+        Command::Trust(arguments) => commands::trust::run(&arguments).map_err(Error::from)?,
         Command::Version => commands::version::run()?,
     }
     Ok(())

@@ -26,7 +26,7 @@ fn check(preset: &str, sets: &[String]) -> Result<(), Error> {
     let preset = load::load(preset, sets)?;
     pipeline::init()?;
     // No device is opened: a preset may be checked where it will not run.
-    let plan = Plan::new(&preset, &pipeline::surroundings_without_devices())?;
+    let plan = Plan::new(&preset, &pipeline::surroundings_without_devices()?)?;
     build::build(&plan, &preset.sources)?;
     Ok(())
 }

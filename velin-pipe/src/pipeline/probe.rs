@@ -2,31 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use gst::prelude::*;
+use gstvelin::link::store::{TrustFileError, trust_file};
+use velin_core::identity::WallTime;
 
 use crate::error::Error;
 use crate::plan::{Device, DeviceClass, SoundSystem, Surroundings, TrustedPeer};
 use crate::preset::model::{CaptureSource, PlaybackSink, Preset};
 
 /// What can be known without opening a device.
-pub fn surroundings_without_devices() -> Surroundings {
+///
+/// # Errors
+/// The trust file cannot be used.
+pub fn surroundings_without_devices() -> Result<Surroundings, Error> {
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    Surroundings {
+    Ok(Surroundings {
         sound: if cfg!(windows) { SoundSystem::Wasapi } else { SoundSystem::Pulse },
         devices: Vec::new(),
         monitor_override: set("VELIN_LINUX_MONITOR"),
         mic_override: set("VELIN_LINUX_MIC_SOURCE"),
-        peers: trusted_peers(),
-    }
+        peers: trusted_peers()?,
+    })
 }
 
 /// What `preset` needs to know: devices are only looked at if it uses any.
 ///
 /// # Errors
-/// The preset needs an output and there is none.
+/// The preset needs an output and there is none, or the trust file cannot be used.
 pub fn surroundings(preset: &Preset) -> Result<Surroundings, Error> {
-    let mut surroundings = surroundings_without_devices();
+    let mut surroundings = surroundings_without_devices()?;
     let use_ = DeviceUse::of(preset);
     if cfg!(windows) || !(use_.captures || use_.plays) {
         return Ok(surroundings);
@@ -128,7 +134,22 @@ fn devices() -> Vec<Device> {
         .collect()
 }
 
-/// The peers of the trust file, by name.
-fn trusted_peers() -> BTreeMap<String, TrustedPeer> {
-    BTreeMap::new()
+/// The peers of the trust file that may be called, by name.
+fn trusted_peers() -> Result<BTreeMap<String, TrustedPeer>, TrustFileError> {
+    let book = match trust_file::load(None) {
+        Ok(book) => book,
+        // Without a home there are no names; the element says what it misses itself.
+        Err(TrustFileError::NoHome(_)) => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error),
+    };
+    // A clock before 1970 was never set; nothing has run out then.
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = WallTime::from_unix(since_epoch.as_secs());
+    let valid = book.peers().iter().filter(|peer| !peer.is_expired(now));
+    Ok(valid
+        .filter_map(|peer| {
+            let name = peer.name.as_ref()?.to_string();
+            Some((name, TrustedPeer { recipient: peer.key.recipient(), host: peer.host.clone() }))
+        })
+        .collect())
 }

@@ -95,8 +95,7 @@ fn target(node: &mut Node, send: &Send, surroundings: &Surroundings) -> Result<(
             peer.recipient
         )));
     };
-    let (stored_host, stored_port) = split_port(stored);
-    set_host(node, stored_host, port.or(stored_port), span);
+    set_host(node, stored.host(), port.or(stored.port()), span);
     // The name was chosen for its key, so nobody else may answer at its address.
     if send.peer.is_none() {
         node.set("peer", peer.recipient.clone(), Some(span.clone()));
@@ -111,18 +110,6 @@ fn set_host(node: &mut Node, host: &str, port: Option<u16>, span: &Span) {
     }
 }
 
-/// `host`, `host:port` or `[ipv6]:port`; a bare IPv6 address has no port.
-fn split_port(text: &str) -> (&str, Option<u16>) {
-    let brackets = ['[', ']'];
-    if let Some((host, port)) = text.rsplit_once(':')
-        && (host.ends_with(']') || !host.contains(':'))
-        && let Ok(port) = port.parse()
-    {
-        return (host.trim_matches(brackets), Some(port));
-    }
-    (text.trim_matches(brackets), None)
-}
-
 fn nanoseconds(time: &TimeSpan) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
@@ -135,19 +122,5 @@ fn chosen<T, V: Into<PropertyValue>>(
 ) {
     if let Some(value) = value {
         node.set(name, convert(value.get_ref()), Some(value.span()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stored_address_may_hold_a_port() {
-        assert_eq!(split_port("kitchen"), ("kitchen", None));
-        assert_eq!(split_port("kitchen:5000"), ("kitchen", Some(5000)));
-        assert_eq!(split_port("fe80::1"), ("fe80::1", None));
-        assert_eq!(split_port("[fe80::1]:5000"), ("fe80::1", Some(5000)));
-        assert_eq!(split_port("[fe80::1]"), ("fe80::1", None));
     }
 }

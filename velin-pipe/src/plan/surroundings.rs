@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use toml::Spanned;
+use velin_core::identity::PeerHost;
 
 use crate::preset::diagnostic::Diagnostic;
 
@@ -38,8 +39,8 @@ pub enum SoundSystem {
 pub struct TrustedPeer {
     /// Its key, `age1…`.
     pub recipient: String,
-    /// Where it is found, if that was stored: `host` or `host:port`.
-    pub host: Option<String>,
+    /// Where it is found, if that was stored.
+    pub host: Option<PeerHost>,
 }
 
 /// What a device does.

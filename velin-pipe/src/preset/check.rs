@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use toml::Spanned;
+use velin_core::identity::PublicKey;
 
 use super::diagnostic::{Diagnostic, Sources, Span};
 use super::model::{
@@ -430,19 +431,11 @@ impl Findings {
         }
     }
 
-    /// Cheap recognition of what cannot be a key; the element checks it properly.
     fn recipient(&mut self, peer: Option<&Spanned<String>>) {
         let Some(peer) = peer else { return };
-        let text = peer.get_ref();
-        let plausible = text.strip_prefix("age1").is_some_and(|rest| {
-            rest.len() == 58 && rest.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        });
-        if !plausible {
-            self.add(
-                Diagnostic::at(peer.span(), "this is not a device's key").help(
-                    "write the recipient that `velin-pipe identity show` prints there: age1…",
-                ),
-            );
+        if let Err(error) = peer.get_ref().parse::<PublicKey>() {
+            let message = "this is not a device's key";
+            self.add(Diagnostic::at(peer.span(), message).help(error.to_string()));
         }
     }
 
