@@ -208,3 +208,26 @@ fn a_value_that_velinsink_refuses_points_at_the_preset() {
     assert!(said.contains(":1:21: error: velinsink has no property `packet-tiem`"), "{said}");
     assert!(said.contains("did you mean `packet-time`?"), "{said}");
 }
+
+#[test]
+#[ignore = "needs velinsink and velinsrc"]
+fn what_will_not_end_is_cut_off_after_two_seconds_and_a_second_signal_cuts_it_off_at_once() {
+    // A closed valve lets no end through; without a meter nobody knows that nothing came.
+    let stuck = "schema = 1\n[[capture]]\nkind = \"launch\"\nformat = \"S24LE\"\n\
+                 launch = \"audiotestsrc is-live=true ! valve drop=true\"\n\
+                 [[send]]\nto = \"127.0.0.1:9\"\n";
+    let home = Home::new();
+    let preset = home.path("stuck.toml");
+    fs::write(&preset, stuck).unwrap();
+    for (signals, limit, code) in [(1, 3500, 0), (2, 1500, 130)] {
+        let mut child = home.command(&["run", text(&preset)]).spawn().unwrap();
+        wait_until_started(&mut child);
+        // Long enough for the pipeline to be past its start.
+        thread::sleep(Duration::from_millis(300));
+        for _ in 0..signals {
+            signal(&child, "-INT");
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(wait(&mut child, Duration::from_millis(limit)), Some(code));
+    }
+}

@@ -316,10 +316,10 @@ impl Runner {
                 *clock_name = Some(clock.name().to_string());
             }
             // A capture's own clock is chosen by GStreamer already.
-            if built.direction == Direction::Send || self.ending.is_some() {
-                continue;
-            }
-            if clock.check(&built.pipeline, now) == ClockCheck::NotOffered {
+            if built.direction == Direction::Receive
+                && self.ending.is_none()
+                && clock.check(&built.pipeline, now) == ClockCheck::NotOffered
+            {
                 let text = "warning: the output's clock cannot be had; expect a jump of 20 ms every few minutes";
                 self.console.line(text, now);
                 self.warnings.push(text.to_owned());

@@ -157,36 +157,50 @@ impl std::error::Error for Diagnostics {}
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, diagnostic) in self.list.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            let location = diagnostic.span.as_ref().and_then(|span| self.sources.locate(span));
-            if let Some(location) = location {
-                let Location { name, line, column, line_text, width } = location;
-                let margin = " ".repeat(line.to_string().len());
-                // Tabs stay tabs, so that the caret stands under what it means.
-                let indent: String = line_text
-                    .chars()
-                    .take(column - 1)
-                    .map(|c| if c == '\t' { '\t' } else { ' ' })
-                    .collect();
-                writeln!(f, "{name}:{line}:{column}: error: {}", diagnostic.message)?;
-                writeln!(f, "{margin} |")?;
-                writeln!(f, "{line} | {line_text}")?;
-                write!(f, "{margin} | {indent}{}", "^".repeat(width))?;
-                if let Some(help) = &diagnostic.help {
-                    write!(f, "\n{margin} = {help}")?;
-                }
-            } else {
-                write!(f, "{}: error: {}", self.sources.name(), diagnostic.message)?;
-                if let Some(help) = &diagnostic.help {
-                    write!(f, "\n  = {help}")?;
-                }
-            }
-        }
-        Ok(())
+        let found: Vec<_> = self.list.iter().map(|found| self.rendered(found)).collect();
+        f.write_str(&without_secrets(&found.join("\n")))
     }
+}
+
+impl Diagnostics {
+    fn rendered(&self, diagnostic: &Diagnostic) -> String {
+        let Diagnostic { span, message, help } = diagnostic;
+        let Some(location) = span.as_ref().and_then(|span| self.sources.locate(span)) else {
+            let help = help.as_ref().map(|help| format!("\n  = {help}")).unwrap_or_default();
+            return format!("{}: error: {message}{help}", self.sources.name());
+        };
+        let Location { name, line, column, line_text, width } = location;
+        let margin = " ".repeat(line.to_string().len());
+        // Tabs stay tabs, so that the caret stands under what it means.
+        let before = line_text.chars().take(column - 1);
+        let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let caret = "^".repeat(width);
+        let help = help.as_ref().map(|help| format!("\n{margin} = {help}")).unwrap_or_default();
+        format!(
+            "{name}:{line}:{column}: error: {message}\n\
+             {margin} |\n{line} | {line_text}\n{margin} | {indent}{caret}{help}"
+        )
+    }
+}
+
+/// `text` with every secret key in it made unreadable: a line of a preset may hold one that was
+/// pasted in place of a recipient.
+fn without_secrets(text: &str) -> String {
+    const MARK: &str = "age-secret-key-";
+    let lower = text.to_ascii_lowercase();
+    let mut clean = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(found) = lower[at..].find(MARK) {
+        let secret = at + found + MARK.len();
+        clean.push_str(&text[at..secret]);
+        let length = text[secret..]
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+            .unwrap_or(text.len() - secret);
+        clean.push_str(&"*".repeat(length));
+        at = secret + length;
+    }
+    clean.push_str(&text[at..]);
+    clean
 }
 
 /// The one of `known` that `found` was most likely meant to be.
@@ -250,6 +264,14 @@ mod tests {
         let place = sources.locate(&(start + 2..start + 3)).unwrap();
         assert_eq!((place.name, place.line, place.column, place.width), ("--set", 1, 3, 1));
         assert_eq!(sources.locate(&(start + 9..start + 10)), None);
+    }
+
+    #[test]
+    fn a_secret_key_in_the_wrong_place_is_not_repeated() {
+        let text = "peer = \"AGE-SECRET-KEY-1QQQQ\" # and age-secret-key-pq-1ab";
+        let shown = rendered(text, 7..29);
+        assert!(shown.contains("peer = \"AGE-SECRET-KEY-*****\" # and age-secret-key-******\n"));
+        assert!(!shown.contains("1QQQQ") && !shown.contains("1ab"), "{shown}");
     }
 
     #[test]
