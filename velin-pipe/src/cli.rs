@@ -8,9 +8,28 @@ use crate::commands::identity::IdentityArgs;
 use crate::commands::trust::TrustArgs;
 use crate::preset::units::TimeSpan;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    finished, or stopped by a signal after a clean end
+  1    a pipeline failed while running
+  2    the command line is wrong
+  65   the preset is invalid
+  66   the preset or another input file is not there
+  69   an element, a device or a peer is not available
+  74   input or output failed
+  77   the peer refused, or is not trusted
+  78   the configuration or the trust file is invalid
+  130  a second signal cut the clean end short";
+
 /// Encrypted live audio between machines, from presets.
 #[derive(Debug, Parser)]
-#[command(name = "velin-pipe", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    name = "velin-pipe",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = EXIT_CODES
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -57,7 +57,7 @@ fn wav_seconds(path: &Path) -> f64 {
     f64::from(promised) / f64::from(rate)
 }
 
-fn tone<'a>(buffers: &'a str) -> Vec<(&'a str, &'a str)> {
+fn tone(buffers: &str) -> Vec<(&str, &str)> {
     vec![("is-live", "true"), ("samplesperbuffer", "441"), ("num-buffers", buffers)]
 }
 

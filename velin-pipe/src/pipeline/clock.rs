@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
+use crate::plan::Direction;
+
 /// How long a sink may take to have a clock after the pipeline plays.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -38,6 +40,12 @@ impl ClockGuard {
     pub(super) fn lost(&mut self, now: Instant) {
         self.settled = false;
         self.playing_since = Some(now);
+    }
+
+    /// Whether the pipeline plays on the clock that it will keep. Only receiving pipelines are
+    /// looked after; the others keep the first one.
+    pub(super) fn is_settled(&self, direction: Direction) -> bool {
+        self.playing_since.is_some() && (self.settled || direction == Direction::Send)
     }
 
     /// Looks at the clock; to be called often until it is settled.

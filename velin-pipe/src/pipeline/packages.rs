@@ -2,6 +2,9 @@
 
 /// What to install for the element called `factory`.
 pub(super) fn advice(factory: &str) -> String {
+    if matches!(factory, "velinsink" | "velinsrc") {
+        return "this copy of velin-pipe lacks its own elements; build it again".to_owned();
+    }
     match package(factory) {
         Some(package) => format!("install it: apt install {package}"),
         None => format!(

@@ -93,6 +93,7 @@ struct Running {
     has_level: bool,
     level_db: Option<f64>,
     clock_name: Option<String>,
+    announced: bool,
     /// Whether a looped source was told where its end is.
     loop_set: bool,
     ended: bool,
@@ -121,6 +122,7 @@ impl Runner {
                 clock: ClockGuard::default(),
                 level_db: None,
                 clock_name: None,
+                announced: false,
                 loop_set: false,
                 ended: false,
             });
@@ -312,9 +314,6 @@ impl Runner {
         }
         for pipeline in self.pipelines.iter_mut().filter(|pipeline| !pipeline.ended) {
             let Running { built, clock, clock_name, .. } = pipeline;
-            if let Some(clock) = built.pipeline.clock() {
-                *clock_name = Some(clock.name().to_string());
-            }
             // A capture's own clock is chosen by GStreamer already.
             if built.direction == Direction::Receive
                 && self.ending.is_none()
@@ -324,6 +323,12 @@ impl Runner {
                 self.console.line(text, now);
                 self.warnings.push(text.to_owned());
             }
+            if let Some(clock) = built.pipeline.clock() {
+                *clock_name = Some(clock.name().to_string());
+            }
+        }
+        for index in 0..self.pipelines.len() {
+            self.announce(index, now);
         }
         if self.console.is_due(now) && self.ending.is_none() {
             let line = self.live_line();
@@ -331,21 +336,42 @@ impl Runner {
         }
     }
 
+    /// Says once what a pipeline runs on.
+    fn announce(&mut self, index: usize, now: Instant) {
+        let running = &self.pipelines[index];
+        let settled = running.clock.is_settled(running.built.direction);
+        if running.announced || running.ended || !settled {
+            return;
+        }
+        let name = &running.built.name;
+        let clock = running.clock_name.as_deref().unwrap_or("no clock");
+        let mut text = format!("{name}: playing on {clock}");
+        let mut query = gst::query::Latency::new();
+        if running.built.pipeline.query(&mut query) {
+            let (live, min, _) = query.result();
+            if live {
+                let millis = min.nseconds() as f64 / 1e6;
+                text += &format!(", pipeline latency {millis:.1} ms");
+            }
+        }
+        self.pipelines[index].announced = true;
+        self.console.line(&text, now);
+    }
+
     fn live_line(&self) -> String {
-        let mut figures = stats::Figures::default();
-        let mut level: Option<f64> = None;
         // What is heard is of more interest than what is sent.
         let heard = self.pipelines.iter().any(|p| p.built.direction == Direction::Receive);
-        for pipeline in &self.pipelines {
-            for (_, stats) in stats::of(&pipeline.built.pipeline) {
-                figures.add(&stats);
-            }
-            if !heard || pipeline.built.direction == Direction::Receive {
-                level = match (level, pipeline.level_db) {
-                    (Some(a), Some(b)) => Some(a.max(b)),
-                    (a, b) => a.or(b),
-                };
-            }
+        let shown = if heard { Direction::Receive } else { Direction::Send };
+        let mut figures = stats::Figures::default();
+        let mut level: Option<f64> = None;
+        for pipeline in self.pipelines.iter().filter(|p| p.built.direction == shown) {
+            let elements = stats::of(&pipeline.built.pipeline);
+            let own = stats::Figures::of(elements.iter().map(|(_, stats)| stats.as_ref()));
+            figures = figures.and(own);
+            level = match (level, pipeline.level_db) {
+                (Some(a), Some(b)) => Some(a.max(b)),
+                (a, b) => a.or(b),
+            };
         }
         figures.line(level)
     }

@@ -25,11 +25,11 @@ pub(super) fn of(pipeline: &gst::Pipeline) -> Vec<(gst::Element, gst::Structure)
         .collect()
 }
 
-/// The figures of the live line, added up over all elements. What an element does not tell is
-/// left out of the line.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The figures of the live line. What no element tells is left out of the line.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Figures {
     delay_us: Option<u64>,
+    sent: Option<u64>,
     received: Option<u64>,
     repaired: Option<u64>,
     concealed: Option<u64>,
@@ -37,20 +37,35 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// Adds one element's statistics.
-    pub(super) fn add(&mut self, stats: &gst::StructureRef) {
-        let sum = |total: &mut Option<u64>, name: &str| {
-            if let Some(value) = number(stats, name) {
-                *total = Some(total.unwrap_or(0).saturating_add(value));
-            }
-        };
-        sum(&mut self.received, "received");
-        sum(&mut self.repaired, "repaired");
-        sum(&mut self.concealed, "concealed");
-        sum(&mut self.peers, "peers");
-        // Delays of several outputs do not add up: the longest one is what is waited for.
-        let delay = number(stats, "delay-us").or_else(|| number(stats, "target-us"));
-        self.delay_us = self.delay_us.max(delay);
+    /// The figures of one pipeline, from the statistics of its elements: all of them talk to
+    /// different peers.
+    pub(super) fn of<'s>(elements: impl IntoIterator<Item = &'s gst::StructureRef>) -> Self {
+        let mut figures = Self::default();
+        for stats in elements {
+            figures.peers = sum(figures.peers, number(stats, "peers"));
+            figures = figures.and(Self {
+                delay_us: number(stats, "delay-us").or_else(|| number(stats, "target-us")),
+                sent: number(stats, "packets-sent"),
+                received: number(stats, "received"),
+                repaired: number(stats, "repaired"),
+                concealed: number(stats, "concealed"),
+                peers: None,
+            });
+        }
+        figures
+    }
+
+    /// Two pipelines together. They share their links, so peers do not add up; of several delays
+    /// the longest is what is waited for.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            delay_us: self.delay_us.max(other.delay_us),
+            sent: sum(self.sent, other.sent),
+            received: sum(self.received, other.received),
+            repaired: sum(self.repaired, other.repaired),
+            concealed: sum(self.concealed, other.concealed),
+            peers: self.peers.max(other.peers),
+        }
     }
 
     /// The live line, with the loudest `level_db` of the last moment.
@@ -63,12 +78,13 @@ impl Figures {
         if let Some(delay) = self.delay_us {
             parts.push(format!("delay {:.1} ms", delay as f64 / 1000.0));
         }
-        let frames = [
+        let counts = [
+            ("sent", self.sent),
             ("received", self.received),
             ("repaired", self.repaired),
             ("concealed", self.concealed),
         ];
-        for (name, value) in frames {
+        for (name, value) in counts {
             if let Some(value) = value {
                 parts.push(format!("{name} {value}"));
             }
@@ -118,6 +134,13 @@ fn json_value(value: &glib::Value) -> Value {
     value.serialize().map_or(Value::Null, |text| json!(text.as_str()))
 }
 
+fn sum(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 fn number(stats: &gst::StructureRef, name: &str) -> Option<u64> {
     let value = stats.value(name).ok()?;
     value
@@ -147,13 +170,17 @@ mod tests {
 
     #[test]
     fn the_live_line_says_what_is_known_and_nothing_else() {
-        let mut figures = Figures::default();
-        assert_eq!(figures.line(None), "level      – dB");
-        figures.add(&stats());
-        figures.add(&stats());
+        assert_eq!(Figures::default().line(None), "level      – dB");
+        let stats = stats();
+        let one = Figures::of([stats.as_ref(), stats.as_ref()]);
         assert_eq!(
-            figures.line(Some(-18.25)),
+            one.line(Some(-18.25)),
             "level  -18.2 dB  delay 9.8 ms  received 960  concealed 2  peers 4"
+        );
+        // A second pipeline on the same link plays more frames of the same peers.
+        assert_eq!(
+            one.and(one).line(Some(f64::NEG_INFINITY)),
+            "level   -inf dB  delay 9.8 ms  received 1920  concealed 4  peers 4"
         );
     }
 

@@ -95,7 +95,7 @@ fn target(node: &mut Node, send: &Send, surroundings: &Surroundings) -> Result<(
             peer.recipient
         )));
     };
-    set_host(node, stored.host(), port.or(stored.port()), span);
+    set_host(node, stored.host(), port.or_else(|| stored.port()), span);
     // The name was chosen for its key, so nobody else may answer at its address.
     if send.peer.is_none() {
         node.set("peer", peer.recipient.clone(), Some(span.clone()));

@@ -61,7 +61,8 @@ impl Sources {
         let line_text = line_text.strip_suffix('\r').unwrap_or(line_text);
         let column = text[line_start..at].chars().count() + 1;
         let room = line_text.chars().count().saturating_sub(column - 1);
-        let wanted = text.get(at..at + span.len()).map_or(span.len(), |part| part.chars().count());
+        let meant = text.get(at..at + span.len());
+        let wanted = meant.map_or_else(|| span.len(), |part| part.chars().count());
         Some(Location {
             name: &source.name,
             line: text[..line_start].matches('\n').count() + 1,

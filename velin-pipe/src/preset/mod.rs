@@ -11,6 +11,7 @@ pub mod schema;
 pub mod units;
 
 mod overrides;
+mod target;
 mod variables;
 
 pub use variables::Lookup;

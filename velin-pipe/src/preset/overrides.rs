@@ -137,7 +137,7 @@ fn insert_into_list<'i>(
         let container = if rest.is_empty() { value.clone() } else { empty_table(&path[0]) };
         list.push(container);
     }
-    let Some(entry) = list.iter_mut().nth(index) else { return Ok(()) };
+    let Some(entry) = list.get_mut(index) else { return Ok(()) };
     if rest.is_empty() {
         *entry = value;
         return Ok(());
