@@ -1,5 +1,7 @@
 //! GStreamer itself, and our own elements in it.
 
+use std::sync::OnceLock;
+
 use crate::error::Error;
 
 /// Starts GStreamer and registers the built-in elements. May be called again.
@@ -17,7 +19,8 @@ pub fn init() -> Result<(), Error> {
 }
 
 fn register() -> Result<(), gst::glib::BoolError> {
-    Ok(())
+    static REGISTERED: OnceLock<Result<(), gst::glib::BoolError>> = OnceLock::new();
+    REGISTERED.get_or_init(gstvelin::plugin_register_static).clone()
 }
 
 /// GStreamer's own words about itself.
