@@ -184,6 +184,10 @@ impl Live {
             if origin == Origin::Stream {
                 // The connection came back first; UDP must prove itself anew.
                 self.restart_paths(shell, now);
+            } else {
+                // UDP came back first: the peer hears us soonest by a challenge.
+                self.paths.hurry(now);
+                self.probe(shell, now);
             }
         }
         self.after_switch(shell, switched);
@@ -239,11 +243,16 @@ impl Live {
             let mut packet = vec![0; HEADER];
             put_ping(id, now.as_nanos(), &mut packet);
             self.send_path(shell, packet);
-            if self.liveness.is_stalled() && self.route() != Route::Stream {
-                // Perhaps only UDP is dead.
-                let mut packet = vec![0; HEADER];
-                put_ping(PROBE_ID, now.as_nanos(), &mut packet);
-                seal_to_stream(shell, self.epochs.path(), packet);
+            if self.liveness.is_stalled() {
+                // Perhaps only the way we use is dead: five times a second, try the other.
+                if self.route() == Route::Stream {
+                    self.paths.hurry(now);
+                    self.probe(shell, now);
+                } else {
+                    let mut packet = vec![0; HEADER];
+                    put_ping(PROBE_ID, now.as_nanos(), &mut packet);
+                    seal_to_stream(shell, self.epochs.path(), packet);
+                }
             }
         }
         shell.counters.unproved_addresses = self.paths.unproved();

@@ -64,6 +64,13 @@ impl Paths {
         }
     }
 
+    /// Now is a good moment: if UDP is being probed, the next challenge is due at once.
+    pub(super) fn hurry(&mut self, now: MonoTime) {
+        if let Some(probing) = &mut self.probing {
+            probing.next = probing.next.min(now);
+        }
+    }
+
     /// Where UDP may go.
     pub(super) fn validated(&self) -> Option<SocketAddr> {
         self.validated

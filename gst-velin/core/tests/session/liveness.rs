@@ -50,10 +50,11 @@ fn an_outage_of_almost_five_seconds_needs_no_new_handshake() {
 
 #[test]
 fn the_first_media_after_an_outage_saves_the_other_direction_too() {
-    // Only the listener hears media; the caller lives on the answers.
+    // Only the listener hears media; the caller lives on the answers, and TCP takes longer.
     let mut pair = Setup::new().open();
     let _ = pair.play(Caller, ms(5));
     pair.run_until(at(4010));
+    pair.tcp.outages.push((at(4010), at(20_000)));
     pair.outage(ms(4900));
     pair.run_until(at(12_000));
     for role in [Caller, Listener] {

@@ -251,3 +251,28 @@ fn udp_that_dies_on_our_way_alone_is_noticed_without_media() {
     pair.run_until(at(10_000));
     assert!(pair.end(Caller).blocks(id).iter().filter(|b| **b > 1000).count() > 900);
 }
+
+#[test]
+fn a_genuine_packet_that_was_held_back_does_not_make_a_new_path() {
+    let held = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let keep = held.clone();
+    let mut pair = Setup::new()
+        .attacked(move |wire| {
+            let mut held = keep.lock().unwrap();
+            let udp = wire.to == Listener && wire.carrier != Carrier::Tcp;
+            if udp && wire.now >= at(2000) && held.is_none() {
+                *held = Some(wire.bytes);
+                return Vec::new();
+            }
+            vec![wire]
+        })
+        .open();
+    pair.run_until(at(6000));
+    let packet = held.lock().unwrap().clone().unwrap();
+    let before = pair.session(Listener).counters();
+    pair.inject_udp(Listener, address("203.0.113.9:9"), &packet);
+    assert_eq!(pair.session(Listener).counters().received, before.received + 1);
+    pair.run_until(at(9000));
+    assert!(pair.astray.is_empty(), "{:?}", pair.astray);
+    assert_eq!(pair.session(Listener).counters().unproved_addresses, 0);
+}

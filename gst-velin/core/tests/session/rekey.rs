@@ -186,3 +186,26 @@ fn a_stream_opened_or_removed_during_a_change_works() {
     }
     assert_eq!(epochs(&pair, Caller).len(), 40);
 }
+
+#[test]
+fn three_epochs_are_open_while_a_change_is_under_way() {
+    let mut setup = Setup::new();
+    setup.tcp_delay = ms(50);
+    let mut pair = setup.open();
+    let id = pair.play(Caller, ms(1000));
+    pair.run_until_udp(Caller);
+    let tx = pair.session(Caller).media_tx(id).unwrap();
+    let (late, _) = seal(&tx, 100, AudioFlags::NONE).unwrap();
+    pair.run_until(at(500));
+    pair.session(Caller).rekey(at(500));
+    pair.run_until(at(1000));
+    assert_eq!(epochs(&pair, Listener), [1]);
+    pair.session(Caller).rekey(at(1000));
+    // The listener has agreed to epoch 2 and has not heard a packet of it.
+    pair.run_until(at(1075));
+    let from = pair.end(Caller).address;
+    pair.inject_udp(Listener, from, &late);
+    assert!(pair.end(Listener).blocks(id).contains(&100));
+    pair.run_until(at(2000));
+    assert_eq!(epochs(&pair, Listener), [1, 2]);
+}
