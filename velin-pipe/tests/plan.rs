@@ -246,6 +246,9 @@ fn other_sound_systems_have_their_own_elements() {
     let none = Surroundings { sound: SoundSystem::Auto, ..Surroundings::default() };
     let found = planned_in(&none, &text).unwrap_err();
     assert!(found.contains("cannot be captured without a sound server"), "{found}");
+    let named = format!("[[capture]]\nkind = \"mic\"\ndevice = \"Yeti\"\n{TO}");
+    let found = planned_in(&none, &named).unwrap_err();
+    assert!(found.starts_with("p.toml:4:10: error: `Yeti` cannot be chosen"), "{found}");
     let line = planned_in(&none, "[receive]\n[[playback]]\n").unwrap().to_launch_line();
     assert!(line.ends_with("! autoaudiosink name=playback0-sink"), "{line}");
 }

@@ -191,3 +191,19 @@ fn a_summary_that_cannot_be_written_is_an_error_of_its_own() {
     assert!(error.to_string().starts_with("cannot write /nosuch/stats.json"), "{error}");
     assert_eq!(error.exit_code(), 74);
 }
+
+#[test]
+fn a_stuck_element_does_not_keep_the_program() {
+    let endless = tone("-1");
+    // Deaf for six seconds, to the end of the stream and to any state change.
+    let nodes: &[(&str, &[(&str, &str)])] = &[
+        ("audiotestsrc", &endless),
+        ("identity", &[("sleep-time", "6000000")]),
+        ("fakesink", &[]),
+    ];
+    let options =
+        RunOptions { duration: Some(Duration::from_millis(200)), ..RunOptions::default() };
+    let started = Instant::now();
+    run(vec![chain("capture0", Direction::Send, nodes)], &options).unwrap();
+    assert!(started.elapsed() < Duration::from_millis(5000), "{:?}", started.elapsed());
+}

@@ -12,6 +12,10 @@ use crate::plan::Direction;
 /// How long a sink may take to have a clock after the pipeline plays.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a pipeline plays before its clock is changed: a sink that is stopped in the middle of
+/// its first write may never write again (PulseAudio 16 with GStreamer 1.22).
+const SETTLING: Duration = Duration::from_millis(300);
+
 /// Sees to it that one pipeline runs on its output's clock.
 #[derive(Debug, Default)]
 pub(super) struct ClockGuard {
@@ -64,10 +68,14 @@ impl ClockGuard {
             self.settled = true;
             return ClockCheck::NotOffered;
         };
-        self.settled = true;
         if pipeline.clock().as_ref() == Some(&offered) {
+            self.settled = true;
             return ClockCheck::Fine;
         }
+        if now.duration_since(since) < SETTLING {
+            return ClockCheck::Fine;
+        }
+        self.settled = true;
         // A pipeline only hands out a clock on its way to PLAYING.
         let corrected = pipeline.set_state(gst::State::Paused).is_ok();
         pipeline.use_clock(Some(&offered));

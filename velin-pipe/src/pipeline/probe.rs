@@ -8,6 +8,7 @@ use gst::prelude::*;
 use gstvelin::link::store::{TrustFileError, trust_file};
 use velin_core::identity::WallTime;
 
+use super::packages;
 use crate::error::Error;
 use crate::plan::{Device, DeviceClass, SoundSystem, Surroundings, TrustedPeer};
 use crate::preset::model::{CaptureSource, PlaybackSink, Preset};
@@ -30,7 +31,7 @@ pub fn surroundings_without_devices() -> Result<Surroundings, Error> {
 /// What `preset` needs to know: devices are only looked at if it uses any.
 ///
 /// # Errors
-/// The preset needs an output and there is none, or the trust file cannot be used.
+/// The preset needs a device and there is none at all, or the trust file cannot be used.
 pub fn surroundings(preset: &Preset) -> Result<Surroundings, Error> {
     let mut surroundings = surroundings_without_devices()?;
     let use_ = DeviceUse::of(preset);
@@ -40,14 +41,15 @@ pub fn surroundings(preset: &Preset) -> Result<Surroundings, Error> {
     if !opens("pulsesink") {
         // ALSA and JACK may still be there, without names and monitors.
         surroundings.sound = SoundSystem::Auto;
-        if use_.plays && !some_output_works() {
-            return Err(Error::Unavailable {
-                element: "playback".to_owned(),
-                message: "there is no sound output: no sound server answers".to_owned(),
-                help: "start PipeWire or PulseAudio, or write a file instead: \
-                       --set 'playback=[{kind=\"file\",path=\"received.wav\"}]'"
-                    .to_owned(),
-            });
+        if use_.plays && !finds_device("autoaudiosink", "fakesink") {
+            return Err(no_device(
+                "playback",
+                "output",
+                "playback=[{kind=\"file\",path=\"received.wav\"}]",
+            ));
+        }
+        if use_.captures && !finds_device("autoaudiosrc", "audiotestsrc") {
+            return Err(no_device("capture", "input", "capture=[{kind=\"test\"}]"));
         }
         return Ok(surroundings);
     }
@@ -98,17 +100,27 @@ fn opens(factory: &str) -> bool {
     opened
 }
 
-/// Whether GStreamer finds any output by itself; where there is none it puts a `fakesink` there.
-fn some_output_works() -> bool {
-    let Ok(element) = gst::ElementFactory::make("autoaudiosink").build() else { return false };
+/// Whether GStreamer finds any device by itself; where there is none it puts a `stand_in` there.
+fn finds_device(factory: &str, stand_in: &str) -> bool {
+    let Ok(element) = gst::ElementFactory::make(factory).build() else { return false };
     let found = element.set_state(gst::State::Ready).is_ok()
         && element.downcast_ref::<gst::Bin>().is_some_and(|bin| {
             bin.children()
                 .iter()
-                .any(|child| child.factory().is_some_and(|factory| factory.name() != "fakesink"))
+                .any(|child| child.factory().is_some_and(|factory| factory.name() != stand_in))
         });
     let _ = element.set_state(gst::State::Null);
     found
+}
+
+fn no_device(element: &str, what: &str, instead: &str) -> Error {
+    let help = if gst::ElementFactory::find("pulsesink").is_none() {
+        packages::advice("pulsesink")
+    } else {
+        format!("start PipeWire or PulseAudio, or do without: --set '{instead}'")
+    };
+    let message = format!("there is no sound {what}: no sound server answers");
+    Error::Unavailable { element: element.to_owned(), message, help }
 }
 
 fn devices() -> Vec<Device> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gst::MessageView;
@@ -403,7 +404,9 @@ impl Runner {
             if state < gst::State::Paused || is_silent {
                 pipeline.ended = true;
             } else if !pipeline.ended {
-                pipeline.built.pipeline.send_event(gst::event::Eos::new());
+                // On a thread of its own: a source whose sink is stuck keeps the caller waiting.
+                let pipeline = pipeline.built.pipeline.clone();
+                thread::spawn(move || pipeline.send_event(gst::event::Eos::new()));
             }
         }
     }
@@ -447,13 +450,18 @@ impl Runner {
     }
 
     fn shut_down(&mut self) {
-        for pipeline in &self.pipelines {
-            // There is nothing left to do about one that will not.
-            let _ = pipeline.built.pipeline.set_state(gst::State::Null);
-            if let Some(bus) = pipeline.built.pipeline.bus() {
-                bus.unset_sync_handler();
+        let pipelines: Vec<_> =
+            self.pipelines.iter().map(|running| running.built.pipeline.clone()).collect();
+        let (done, is_done) = channel();
+        thread::spawn(move || {
+            for pipeline in pipelines {
+                // There is nothing left to do about one that will not.
+                let _ = pipeline.set_state(gst::State::Null);
             }
-        }
+            let _ = done.send(());
+        });
+        // A device that is stuck must not keep the program.
+        let _ = is_done.recv_timeout(END);
     }
 }
 

@@ -79,17 +79,9 @@ fn sink(
                 // The output's clock runs the pipeline; BaseSink's 20 ms deadline would be latency.
                 node = node.with("provide-clock", true).with("processing-deadline", 0);
             }
-            match device {
-                Some(device) if surroundings.sound == SoundSystem::Auto => {
-                    let message = "an output cannot be chosen without a sound server";
-                    return Err(Diagnostic::at(device.span(), message)
-                        .help("start PulseAudio or PipeWire, or remove `device`"));
-                }
-                Some(device) => {
-                    let id = surroundings.device(device, DeviceClass::Sink)?;
-                    node.set("device", id, Some(device.span()));
-                }
-                None => {}
+            if let Some(device) = device {
+                let id = surroundings.device(device, DeviceClass::Sink)?;
+                node.set("device", id, Some(device.span()));
             }
             node
         }

@@ -73,6 +73,11 @@ impl Surroundings {
         class: DeviceClass,
     ) -> Result<String, Diagnostic> {
         let name = wanted.get_ref();
+        if self.sound == SoundSystem::Auto {
+            let message = format!("`{name}` cannot be chosen without a sound server");
+            return Err(Diagnostic::at(wanted.span(), message)
+                .help("start PulseAudio or PipeWire, or remove `device`"));
+        }
         let all = || self.devices.iter().filter(|device| device.class == class);
         if all().next().is_none() || all().any(|device| device.id == *name) {
             return Ok(name.clone());

@@ -298,6 +298,32 @@ mod tests {
         assert_eq!(dirs[0], PathBuf::from("/h/.config/velin/presets"));
     }
 
+    proptest::proptest! {
+        /// A preset that covers most of the reader, damaged anywhere and overridden anyhow.
+        #[test]
+        fn no_text_makes_the_reader_panic(
+            at in 0..400_usize,
+            cut in 0..20_usize,
+            put in "[ -~äß\n\t\"\\[\\]{}=.$]{0,8}",
+            set in "[a-z0-9.]{0,12}=?[ -~ä]{0,12}",
+        ) {
+            let text = "schema = 1\n[[capture]]\nkind = \"system\"\nvolume = \"-6dB\"\n\
+                        properties = { a = [1, \"ü\"], b.c = true }\n[[capture]]\n\
+                        kind = \"file\"\npath = \"${X:-ä}.wav\"\n[[send]]\nto = \"[::1]:1\"\n\
+                        qos = 46\n[receive]\nlatency = \"20ms\"\nstreams = [\"*\", \"!x\"]\n\
+                        [[playback]]\nkind = \"none\"\n";
+            let mut damaged: Vec<char> = text.chars().collect();
+            let at = at.min(damaged.len());
+            let end = (at + cut).min(damaged.len());
+            damaged.splice(at..end, put.chars());
+            let damaged: String = damaged.into_iter().collect();
+            if let Err(found) = parse("p.toml", &damaged, &[set], &|_| None) {
+                // Every finding says something and where the preset is.
+                proptest::prop_assert!(found.to_string().contains(": error: "));
+            }
+        }
+    }
+
     #[test]
     fn a_file_too_long_to_be_a_preset_is_not_parsed() {
         let dir = tempfile::tempdir().unwrap();
