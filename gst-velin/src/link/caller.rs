@@ -362,8 +362,7 @@ fn is_final(ended: &Ended) -> bool {
         | Ended::IdentityMismatch { .. }
         | Ended::OwnKey
         | Ended::Version { .. }
-        | Ended::Downgrade
-        | Ended::NotVelin(_) => true,
+        | Ended::Downgrade => true,
         _ => false,
     }
 }

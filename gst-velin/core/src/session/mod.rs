@@ -145,9 +145,9 @@ impl Session {
         match initiator {
             Ok(initiator) => {
                 let message = *initiator.message1();
-                let expected = session.shell.config.expected_peer;
-                let mac1 = expected.map(|peer| Mac1Key::new(&peer).compute(head, &message));
-                let init = Init { initiator: index, mac1, token: None, message };
+                // On TCP the mac1 would only turn a wrong `peer` into a silent hang-up: without it
+                // the caller learns which device answers, and says so.
+                let init = Init { initiator: index, mac1: None, token: None, message };
                 session.shell.send_handshake(&HandshakePacket::Init(init));
                 session.phase = Phase::InitSent(Box::new(initiator));
             }
