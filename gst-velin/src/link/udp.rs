@@ -186,9 +186,15 @@ impl UdpShared {
     }
 }
 
-/// IPv4 as IPv4, whichever socket it came through.
+/// IPv4 as IPv4, whichever socket it came through. A link-local address keeps its interface.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    (address.ip().to_canonical(), address.port()).into()
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => (ip, v6.port()).into(),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
 }
 
 /// Marks packets with the DSCP value `dscp` (RFC 2474), as far as the system allows.
@@ -212,4 +218,19 @@ fn bound_socket(address: SocketAddr, dscp: Option<u8>) -> io::Result<UdpSocket> 
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV6;
+
+    use super::*;
+
+    #[test]
+    fn addresses_keep_what_names_them() {
+        let mapped: SocketAddr = "[::ffff:192.0.2.7]:5".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.7:5".parse().unwrap());
+        let local = SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, 3));
+        assert_eq!(canonical(local), local);
+    }
 }
