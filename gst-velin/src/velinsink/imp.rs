@@ -180,10 +180,12 @@ impl BaseSinkImpl for VelinSink {
     }
 
     fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let mut streaming = self.streaming();
-        if streaming.paced.is_none() {
-            streaming.paced = Some(self.stop_pacing_if_live());
+        if self.streaming().paced.is_none() {
+            // Asks upstream, so no lock is held.
+            let paced = self.stop_pacing_if_live();
+            self.streaming().paced = Some(paced);
         }
+        let mut streaming = self.streaming();
         let map = buffer.map_readable().map_err(|_| {
             gst::element_imp_error!(self, gst::ResourceError::Read, ["cannot map a buffer"]);
             gst::FlowError::Error

@@ -34,8 +34,11 @@ fn comes_out_as_it_went_in(format: &str, rate: u32, channels: u32) {
     let caps = format!(
         "audio/x-raw,format={format},rate={rate},channels={channels},layout=interleaved{mask}"
     );
-    let receiver =
-        Receiver::playing(&device, "bind-address=127.0.0.1 drift=off profile=fixed latency=400", &caps);
+    let receiver = Receiver::playing(
+        &device,
+        "bind-address=127.0.0.1 drift=off profile=fixed latency=400",
+        &caps,
+    );
     let sender = Line::parse(&format!(
         "appsrc name=in format=time caps=\"{caps}\" ! velinsink port={} {}",
         receiver.port(),
