@@ -96,7 +96,7 @@ fn wav_of(device: &Device, clip: &Clip) -> PathBuf {
 fn assert_whole(result: &Comparison) {
     assert!(result.correlation >= 0.99, "{result}");
     assert_eq!(result.gaps, [], "{result}");
-    assert!(result.wrong <= Duration::from_millis(5), "{result}");
+    assert!(result.wrong <= Duration::from_millis(20), "{result}");
     assert!(result.lost_at_start <= Duration::from_millis(5), "{result}");
     assert!(result.lost_at_end <= Duration::from_millis(5), "{result}");
     assert!(result.level_db.abs() < 0.2, "{result}");
