@@ -101,7 +101,7 @@ PYTHON
 
 start_sender() {
     VELIN_CONFIG_DIR="$folder/sender" "$bin/velin-pipe" run presets/demo-send.toml \
-        --set capture.0.path="$played" --set send.to="127.0.0.1:$port" --set send.audio-port="$audio_port" \
+        --set capture.0.path="$played" --set send.to="127.0.0.1:$port" \
         --stats-json "$folder/sender.json" >"$folder/sender.log" 2>&1 &
     sender=$!
 }

@@ -5,8 +5,14 @@
 //! - [`proc`]: child processes that cannot outlive the test
 //! - [`sound`]: private PulseAudio and PipeWire servers with null sinks
 //! - [`net`]: two machines on one, as network namespaces
+//! - [`capture`]: what an eavesdropper on the wire records
+//! - [`launch`]: the elements in `gst-launch-1.0`, as users run them
+//! - [`machines`]: both together: a sender's and a receiver's machine that trust each other
 
 pub mod audio;
+pub mod capture;
+pub mod launch;
+pub mod machines;
 pub mod net;
 pub mod proc;
 pub mod sound;

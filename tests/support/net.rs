@@ -3,7 +3,9 @@
 //! The file system is shared, so a process in a namespace still reaches unix sockets, such as those of
 //! the servers in [`crate::sound`].
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -58,7 +60,7 @@ pub fn available() -> Result<(), String> {
     }
     let name = unique_name("probe");
     ip(&["netns", "add", &name]).map_err(|e| format!("no network namespaces here: {e}"))?;
-    let joined = ip(&["-n", &name, "link", "add", "a", "type", "veth", "peer", "name", "b"]);
+    let joined = ip(&["-n", &name, "link", "add", "name", "a", "type", "veth", "peer", "name", "b"]);
     let _ = ip(&["netns", "del", &name]);
     joined.map(drop).map_err(|e| format!("no veth devices here: {e}"))
 }
@@ -71,14 +73,18 @@ impl Namespaces {
     pub fn new() -> Result<Self, String> {
         let names = [unique_name("a"), unique_name("b")];
         let [a, b] = &names;
-        let script = format!("ip netns del {a}; ip netns del {b}");
+        let script = format!(
+            "ip netns del {a}; ip netns del {b}; rm -rf {} {}",
+            etc(a).display(),
+            etc(b).display()
+        );
         let guardian = Guardian::new(&script).map_err(|e| e.to_string())?;
         // Built first, so that a step that fails leaves nothing behind.
         let pair = Self { names: names.clone(), guardian: Some(guardian) };
 
         ip(&["netns", "add", a])?;
         ip(&["netns", "add", b])?;
-        ip(&["-n", a, "link", "add", CABLE, "type", "veth", "peer", "name", CABLE, "netns", b])?;
+        ip(&["-n", a, "link", "add", "name", CABLE, "type", "veth", "peer", "name", CABLE, "netns", b])?;
         for side in [Side::A, Side::B] {
             let name = pair.name(side);
             ip(&["-n", name, "link", "set", "lo", "up"])?;
@@ -107,6 +113,22 @@ impl Namespaces {
             inside.current_dir(folder);
         }
         inside
+    }
+
+    /// Gives both machines a hosts file with these names.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn name_hosts(&self, hosts: &[(IpAddr, &str)]) -> Result<(), String> {
+        let lines: String = hosts.iter().map(|(ip, name)| format!("{ip} {name}\n")).collect();
+        for name in &self.names {
+            // `ip netns exec` mounts what is here over /etc (ip-netns(8)).
+            let folder = etc(name);
+            fs::create_dir_all(&folder)
+                .and_then(|()| fs::write(folder.join("hosts"), &lines))
+                .map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        Ok(())
     }
 
     /// The namespace's name, for `ip -n`.
@@ -151,6 +173,7 @@ impl Drop for Namespaces {
     fn drop(&mut self) {
         for name in &self.names {
             let _ = ip(&["netns", "del", name]);
+            let _ = fs::remove_dir_all(etc(name));
         }
         if let Some(guardian) = self.guardian.take() {
             guardian.dismiss();
@@ -165,6 +188,10 @@ fn ip(arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new("ip");
     command.args(arguments);
     proc::run(command, Duration::from_secs(10))
+}
+
+fn etc(name: &str) -> PathBuf {
+    Path::new("/etc/netns").join(name)
 }
 
 fn unique_name(role: &str) -> String {

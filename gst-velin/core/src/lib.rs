@@ -13,6 +13,80 @@
 //! - [`playout`]: from received blocks to the samples the output needs now;
 //! - [`codec`]: PCM sample formats.
 //!
+//! Two sessions that meet in memory. A driver does the same with sockets, clocks and the operating
+//! system's randomness.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use velin_core::entropy::Entropy;
+//! use velin_core::handshake::packets::SessionIndex;
+//! use velin_core::identity::{Grants, Identity, PublicKey};
+//! use velin_core::session::{Event, Session, SessionConfig, Transmit, Trust};
+//! use velin_core::time::MonoTime;
+//!
+//! struct Everybody; // Real trust is a list of keys.
+//! impl Trust for Everybody {
+//!     fn grants(&self, _: &PublicKey) -> Option<Grants> {
+//!         Some(Grants::PLAY_TO_ME)
+//!     }
+//! }
+//!
+//! struct Counting(u8); // Real entropy is random.
+//! impl Entropy for Counting {
+//!     fn fill(&mut self, out: &mut [u8]) {
+//!         out.fill_with(|| {
+//!             self.0 = self.0.wrapping_add(1);
+//!             self.0
+//!         });
+//!     }
+//! }
+//!
+//! let config = |secret| SessionConfig {
+//!     identity: Arc::new(Identity::from_secret([secret; 32])),
+//!     trust: Arc::new(Everybody),
+//!     expected_peer: None,
+//!     accept_own_key: false,
+//!     agent: None,
+//!     name: None,
+//!     udp: None,
+//!     peer_address: ([127, 0, 0, 1], 49000).into(),
+//!     mtu: 1200,
+//! };
+//! let index = |n| SessionIndex::new(n).expect("not zero");
+//! let mut now = MonoTime::ZERO;
+//! let mut ends = [
+//!     Session::caller(config(1), index(1), Box::new(Counting(0)), now),
+//!     Session::listener(config(2), index(2), Box::new(Counting(99)), now),
+//! ];
+//! let mut open = 0;
+//! while open < 2 {
+//!     let mut idle = true;
+//!     for i in 0..2 {
+//!         while let Some(transmit) = ends[i].poll_transmit() {
+//!             idle = false;
+//!             match transmit {
+//!                 Transmit::Stream(bytes) => ends[1 - i].handle_stream(now, &bytes, &mut ()),
+//!                 Transmit::Datagram { .. } => unreachable!("nobody has a UDP port"),
+//!             }
+//!         }
+//!         while let Some(event) = ends[i].poll_event() {
+//!             match event {
+//!                 Event::Open { .. } => open += 1,
+//!                 Event::Closed(why) => panic!("{why}"),
+//!                 _ => {}
+//!             }
+//!         }
+//!     }
+//!     if idle {
+//!         // Nothing is under way: sleep until the first timeout.
+//!         now = ends.iter().filter_map(Session::poll_timeout).min().expect("alive");
+//!         ends.iter_mut().for_each(|end| end.handle_timeout(now));
+//!     }
+//! }
+//! assert_eq!(ends[0].peer(), Some(Identity::from_secret([2; 32]).public()));
+//! ```
+//!
 //! [`Session::poll_transmit`]: session::Session::poll_transmit
 //! [`Session::poll_event`]: session::Session::poll_event
 //! [`Session::poll_timeout`]: session::Session::poll_timeout

@@ -17,11 +17,13 @@ pub(crate) struct Door<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place(u64);
 
-impl<T> Door<T> {
-    pub(crate) fn new() -> Self {
+impl<T> Default for Door<T> {
+    fn default() -> Self {
         Self { waiting: VecDeque::new(), next: 0, evicted: 0 }
     }
+}
 
+impl<T> Door<T> {
     /// One more; gives what must be ended to make room.
     pub(crate) fn enter(&mut self, ender: T) -> (Place, Option<T>) {
         let evicted = if self.waiting.len() >= MAX_WAITING {
@@ -41,6 +43,11 @@ impl<T> Door<T> {
         self.waiting.retain(|(n, _)| *n != place.0);
     }
 
+    /// Everybody goes.
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = T> + use<T> {
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, ender)| ender)
+    }
+
     /// How many had to go before their time.
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
@@ -53,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_oldest_stranger_makes_room() {
-        let mut door = Door::new();
+        let mut door = Door::default();
         let (first, _) = door.enter(0);
         for i in 1..256 {
             assert_eq!(door.enter(i).1, None);
@@ -66,7 +73,7 @@ mod tests {
 
     #[test]
     fn who_has_authenticated_is_never_evicted() {
-        let mut door = Door::new();
+        let mut door = Door::default();
         let (honest, _) = door.enter("honest");
         door.leave(honest);
         for _ in 0..1000 {

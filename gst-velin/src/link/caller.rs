@@ -75,17 +75,35 @@ pub struct Caller {
     shared: Arc<Shared>,
 }
 
-/// What makes two links the same link.
-type Key = (String, u16, u16, Option<IpAddr>, Option<PublicKey>, PublicKey, Option<String>);
+/// What makes two links the same link: everything that the user can set. Elements whose settings
+/// differ have links of their own, so that no setting is silently ignored.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    host: String,
+    ports: (u16, u16),
+    bind: Option<IpAddr>,
+    peer: Option<PublicKey>,
+    identity: PublicKey,
+    trust_file: Option<String>,
+    packets: (u16, Option<u8>),
+    auto_reconnect: bool,
+}
 
 static CALLERS: LazyLock<Mutex<HashMap<Key, Weak<Caller>>>> = LazyLock::new(Mutex::default);
 
 struct Shared {
     settings: CallerSettings,
-    streams: Mutex<Vec<Arc<OutStream>>>,
+    streams: Mutex<Streams>,
     wake: Arc<Notify>,
     stop: AtomicBool,
     sessions: AtomicU64,
+}
+
+#[derive(Default)]
+struct Streams {
+    attached: Vec<Arc<OutStream>>,
+    /// Why the link gave up: whoever comes later must hear it, too.
+    over: Option<LinkEvent>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -100,15 +118,16 @@ impl Caller {
     pub fn shared(settings: CallerSettings) -> Result<Arc<Self>, RuntimeError> {
         let runtime = runtime::handle()?;
         let s = &settings;
-        let key = (
-            s.host.clone(),
-            s.port,
-            s.audio_port,
-            s.bind,
-            s.peer,
-            s.identity.public(),
-            s.trust_file.clone(),
-        );
+        let key = Key {
+            host: s.host.clone(),
+            ports: (s.port, s.audio_port),
+            bind: s.bind,
+            peer: s.peer,
+            identity: s.identity.public(),
+            trust_file: s.trust_file.clone(),
+            packets: (s.mtu, s.dscp),
+            auto_reconnect: s.auto_reconnect,
+        };
         let mut callers = CALLERS.lock().unwrap_or_else(PoisonError::into_inner);
         callers.retain(|_, caller| caller.strong_count() > 0);
         if let Some(caller) = callers.get(&key).and_then(Weak::upgrade)
@@ -123,7 +142,7 @@ impl Caller {
             stop: AtomicBool::new(false),
             sessions: AtomicU64::new(0),
         });
-        runtime.spawn(run(shared.clone()));
+        runtime.spawn(guarded(shared.clone()));
         let caller = Arc::new(Self { shared });
         callers.insert(key, Arc::downgrade(&caller));
         Ok(caller)
@@ -138,8 +157,15 @@ impl Caller {
             closed: AtomicBool::new(false),
             wake: self.shared.wake.clone(),
         });
-        self.shared.lock_streams().push(stream.clone());
-        self.shared.wake.notify_one();
+        let over = {
+            let mut streams = self.shared.lock_streams();
+            streams.attached.push(stream.clone());
+            streams.over.clone()
+        };
+        match over {
+            Some(event) => (stream.observer)(event),
+            None => self.shared.wake.notify_one(),
+        }
         stream
     }
 
@@ -191,7 +217,7 @@ impl std::fmt::Debug for OutStream {
 }
 
 impl Shared {
-    fn lock_streams(&self) -> std::sync::MutexGuard<'_, Vec<Arc<OutStream>>> {
+    fn lock_streams(&self) -> std::sync::MutexGuard<'_, Streams> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -201,7 +227,7 @@ impl Shared {
 
     /// Tells every attached element, with no lock held.
     fn tell(&self, event: &LinkEvent) {
-        let streams = self.lock_streams().clone();
+        let streams = self.lock_streams().attached.clone();
         for stream in streams {
             if !stream.closed.load(Ordering::Acquire) {
                 (stream.observer)(event.clone());
@@ -209,8 +235,25 @@ impl Shared {
         }
     }
 
+    /// The last thing this link does. Whoever wants to try again makes a new one.
+    fn give_up(&self, event: LinkEvent) {
+        self.stop.store(true, Ordering::Release);
+        // Under the lock: a stream is either attached now and told below, or told when it comes.
+        self.lock_streams().over = Some(event.clone());
+        self.tell(&event);
+    }
+
     fn address(&self) -> String {
         connect::display(&self.settings.host, self.settings.port)
+    }
+}
+
+/// A panic in our own code must not leave elements waiting in silence.
+async fn guarded(shared: Arc<Shared>) {
+    if let Err(e) = tokio::spawn(run(shared.clone())).await {
+        let detail = format!("an internal error ({e}); please report it");
+        let error = ConnectError::Other { to: shared.address(), detail };
+        shared.give_up(LinkEvent::ConnectFailed { error, retry_in: None });
     }
 }
 
@@ -218,7 +261,7 @@ impl Shared {
 async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
     // Nothing to offer, nothing to do: the first stream starts the first attempt.
-    while shared.lock_streams().is_empty() {
+    while shared.lock_streams().attached.is_empty() {
         if shared.stopped() {
             return;
         }
@@ -227,29 +270,21 @@ async fn run(shared: Arc<Shared>) {
     while !shared.stopped() {
         shared.tell(&LinkEvent::Connecting { to: shared.address() });
         let started = Instant::now();
-        let retry = match attempt(&shared).await {
+        let (event, retry_in) = match attempt(&shared).await {
             Attempt::Stopped => return,
             Attempt::Failed(error) => {
                 let retry_in = shared.settings.auto_reconnect.then(|| backoff.next());
-                shared.tell(&LinkEvent::ConnectFailed { error, retry_in });
-                retry_in
+                (LinkEvent::ConnectFailed { error, retry_in }, retry_in)
             }
-            Attempt::Refused(ended) => {
-                shared.tell(&LinkEvent::Refused { ended, to: shared.address() });
-                None
-            }
+            Attempt::Refused(ended) => (LinkEvent::Refused { ended, to: shared.address() }, None),
             Attempt::Ended { peer, ended } => {
                 backoff.was_up(started.elapsed());
                 let retry_in = shared.settings.auto_reconnect.then(|| backoff.next());
-                shared.tell(&LinkEvent::Lost { peer, ended, retry_in });
-                retry_in
+                (LinkEvent::Lost { peer, ended, retry_in }, retry_in)
             }
         };
-        let Some(wait) = retry else {
-            // Whoever wants to try again makes a new link.
-            shared.stop.store(true, Ordering::Release);
-            return;
-        };
+        let Some(wait) = retry_in else { return shared.give_up(event) };
+        shared.tell(&event);
         let until = tokio::time::Instant::now() + wait;
         while !shared.stopped() {
             tokio::select! {
@@ -300,8 +335,15 @@ async fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> std::io::Result<Attempt>
     let local = canonical(tcp.local_addr()?);
     let remote = canonical(tcp.peer_addr()?);
     let udp = match settings.bind {
-        Some(ip) => UdpPort::bind((ip, settings.audio_port).into(), settings.dscp)?,
-        None => UdpPort::bind_any(settings.audio_port, settings.dscp)?,
+        Some(ip) => UdpPort::bind((ip, settings.audio_port).into(), settings.dscp),
+        None => UdpPort::bind_any(settings.audio_port, settings.dscp),
+    };
+    let udp = match udp {
+        Ok(udp) => udp,
+        Err(e) => {
+            let error = ConnectError::UdpPort { port: settings.audio_port, detail: e.to_string() };
+            return Ok(Attempt::Failed(error));
+        }
     };
     let one_machine = local.ip().is_loopback() && remote.ip().is_loopback();
     let config = SessionConfig {
@@ -362,8 +404,7 @@ fn is_final(ended: &Ended) -> bool {
         | Ended::IdentityMismatch { .. }
         | Ended::OwnKey
         | Ended::Version { .. }
-        | Ended::Downgrade
-        | Ended::NotVelin(_) => true,
+        | Ended::Downgrade => true,
         _ => false,
     }
 }
@@ -390,8 +431,9 @@ impl CallerDriver {
             !closed
         });
         let mut streams = self.shared.lock_streams();
-        streams.retain(|s| !s.closed.load(Ordering::Acquire));
+        streams.attached.retain(|s| !s.closed.load(Ordering::Acquire));
         let missing: Vec<_> = streams
+            .attached
             .iter()
             .filter(|s| !self.ids.values().any(|known| Arc::ptr_eq(known, s)))
             .cloned()

@@ -67,6 +67,17 @@ pub enum ConnectError {
         /// What the system said.
         detail: String,
     },
+    /// Our own UDP port is not to be had.
+    #[error(
+        "cannot use UDP port {port} of this machine: {detail}; choose another with audio-port= \
+         (0 = any)"
+    )]
+    UdpPort {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        detail: String,
+    },
     /// Everything else.
     #[error("cannot connect to {to}: {detail}")]
     Other {

@@ -24,6 +24,10 @@ use super::udp::UdpShared;
 /// A closing connection has this long to take the last bytes.
 const DRAIN: Duration = Duration::from_millis(300);
 
+/// Control bytes that wait for a peer which does not read, at most: more than any honest session
+/// ever has under way.
+const MAX_PENDING: usize = 1024 * 1024;
+
 /// One session and what its packets lead to.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -160,6 +164,8 @@ impl Connection {
         let goodbye = async {
             let _ = writer.write_all(&out).await;
             let _ = writer.shutdown().await;
+            // Closing with unread bytes would reset the connection and take our goodbye back.
+            while matches!(reader.read(&mut buffer).await, Ok(n) if n > 0) {}
         };
         let _ = tokio::time::timeout(DRAIN, goodbye).await;
         ended
@@ -207,6 +213,10 @@ impl Connection {
                 Transmit::Stream(bytes) => inner.pending.extend_from_slice(&bytes),
                 Transmit::Datagram { to, packet } => datagrams.push((to, packet)),
             }
+        }
+        if inner.pending.len() > MAX_PENDING {
+            inner.pending = Vec::new();
+            inner.session.handle_stream_end();
         }
         let busy = !inner.pending.is_empty() || inner.session.has_events();
         drop(inner);

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -25,7 +25,7 @@ use super::entropy::OsEntropy;
 use super::event::{LinkEvent, Observer, PeerInfo};
 use super::runtime::{self, RuntimeError};
 use super::trust::TrustSource;
-use super::udp::{UdpPort, canonical};
+use super::udp::{UdpPort, UdpShared, canonical};
 
 /// Authenticated sessions at a time.
 const MAX_SESSIONS: usize = 256;
@@ -80,20 +80,27 @@ pub trait Acceptor: Send + Sync {
     fn ended(&self, key: StreamKey, receiver: ReceiverHalf, resumable: bool);
 }
 
-/// Bound sockets; after [`start`](Self::start), a listening link. Ends, with goodbyes, on drop.
+/// Bound sockets; between [`start`](Self::start) and [`stop`](Self::stop), a listening link. Ends,
+/// with goodbyes, on drop, and has given its ports back then.
 pub struct Listener {
     settings: ListenerSettings,
     tcp: StdTcpListener,
-    udp: Arc<UdpPort>,
-    shared: Arc<Shared>,
+    udp: UdpPort,
+    /// Replaced by every stop, so that what still ends cannot touch what comes after it.
+    shared: Mutex<Arc<Shared>>,
 }
 
+/// What everything between a start and a stop has in common.
+#[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    /// Only the accepting task waits for it.
     wake: Notify,
     door: Mutex<Door<AbortHandle>>,
     sessions: AtomicUsize,
     connections: Mutex<Vec<Arc<Connection>>>,
+    /// Through which session each stream comes.
+    streams: Mutex<HashMap<StreamKey, (Arc<Connection>, StreamId)>>,
     refused: AtomicU64,
 }
 
@@ -115,15 +122,7 @@ impl Listener {
             None => UdpPort::bind_any(settings.audio_port, settings.dscp),
         }
         .map_err(|e| BindError::new("UDP", "audio-port", settings.audio_port, settings.bind, &e))?;
-        let shared = Arc::new(Shared {
-            stop: AtomicBool::new(false),
-            wake: Notify::new(),
-            door: Mutex::new(Door::new()),
-            sessions: AtomicUsize::new(0),
-            connections: Mutex::default(),
-            refused: AtomicU64::new(0),
-        });
-        Ok(Self { settings, tcp, udp: Arc::new(udp), shared })
+        Ok(Self { settings, tcp, udp, shared: Mutex::default() })
     }
 
     /// The TCP port in use.
@@ -149,8 +148,8 @@ impl Listener {
         let tcp = self.tcp.try_clone()?;
         let server = Arc::new(Server {
             settings: self.settings.clone(),
-            udp: self.udp.clone(),
-            shared: self.shared.clone(),
+            udp: self.udp.shared().clone(),
+            shared: self.shared(),
             identity,
             trust,
             agent,
@@ -163,15 +162,20 @@ impl Listener {
         Ok(())
     }
 
+    /// Says goodbye to everybody and lets nobody in until the next start. The ports stay taken.
+    pub fn stop(&self) {
+        let shared = std::mem::take(&mut *self.lock_shared());
+        shared.end();
+    }
+
     /// Authenticated sessions now.
     pub fn sessions(&self) -> usize {
-        self.shared.sessions.load(Ordering::Relaxed)
+        self.shared().sessions.load(Ordering::Relaxed)
     }
 
     /// What the living sessions counted, added up, and datagrams that belong to none.
     pub fn counters(&self) -> (SessionCounters, u64) {
-        let connections =
-            self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let connections = lock(&self.shared().connections).clone();
         let mut sum = SessionCounters::default();
         for connection in connections {
             sum += connection.with(|s| s.counters());
@@ -181,24 +185,43 @@ impl Listener {
 
     /// Callers turned away, and strangers that made room for others.
     pub fn refused(&self) -> (u64, u64) {
-        let evicted = self.shared.door.lock().unwrap_or_else(PoisonError::into_inner).evicted();
-        (self.shared.refused.load(Ordering::Relaxed), evicted)
+        let shared = self.shared();
+        let evicted = lock(&shared.door).evicted();
+        (shared.refused.load(Ordering::Relaxed), evicted)
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        self.lock_shared().clone()
+    }
+
+    fn lock_shared(&self) -> MutexGuard<'_, Arc<Shared>> {
+        lock(&self.shared)
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        // Everybody who waits, and the next who comes to wait.
-        self.shared.wake.notify_waiters();
-        self.shared.wake.notify_one();
-        let connections = std::mem::take(
-            &mut *self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        self.stop();
+        // The accepting task lets go of its handle a moment later; the port is free now.
+        let _ = SockRef::from(&self.tcp).shutdown(Shutdown::Both);
+    }
+}
+
+impl Shared {
+    fn end(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake.notify_one();
+        let strangers = lock(&self.door).clear();
+        strangers.for_each(|task| task.abort());
+        let connections = std::mem::take(&mut *lock(&self.connections));
         for connection in connections {
             connection.close(CloseCode::SHUTDOWN);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Listener {
@@ -209,7 +232,7 @@ impl std::fmt::Debug for Listener {
 
 struct Server {
     settings: ListenerSettings,
-    udp: Arc<UdpPort>,
+    udp: Arc<UdpShared>,
     shared: Arc<Shared>,
     identity: Arc<Identity>,
     trust: Arc<TrustSource>,
@@ -225,13 +248,16 @@ impl Server {
                 accepted = tcp.accept() => accepted,
                 () = self.shared.wake.notified() => continue,
             };
+            if self.shared.stop.load(Ordering::Acquire) {
+                break;
+            }
             let Ok((stream, _)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
             let server = self.clone();
             // The place must exist before the task can leave it.
-            let mut door = self.shared.door.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut door = lock(&self.shared.door);
             let (start, started) = tokio::sync::oneshot::channel();
             let task = tokio::spawn(async move {
                 if let Ok(place) = started.await {
@@ -248,7 +274,10 @@ impl Server {
     }
 
     async fn serve(self: &Arc<Self>, tcp: TcpStream, place: Place) {
-        let (Ok(local), Ok(remote)) = (tcp.local_addr(), tcp.peer_addr()) else { return };
+        let (Ok(local), Ok(remote)) = (tcp.local_addr(), tcp.peer_addr()) else {
+            lock(&self.shared.door).leave(place);
+            return;
+        };
         let (local, remote) = (canonical(local), canonical(remote));
         tune(&tcp, self.settings.dscp);
         if let Err(e) = self.trust.refresh() {
@@ -261,19 +290,16 @@ impl Server {
             accept_own_key: local.ip().is_loopback() && remote.ip().is_loopback(),
             agent: self.agent.clone(),
             name: None,
-            udp: Some(UdpEndpoint {
-                port: self.udp.shared().local().port(),
-                mtu: self.settings.mtu,
-            }),
+            udp: Some(UdpEndpoint { port: self.udp.local().port(), mtu: self.settings.mtu }),
             peer_address: remote,
             mtu: usize::from(self.settings.mtu),
         };
         let guard = Registration {
             server: self,
             place,
-            connection: self.udp.shared().register(|index| {
+            connection: self.udp.register(|index| {
                 let session = Session::listener(config, index, Box::new(OsEntropy), clock::now());
-                Arc::new(Connection::new(index, session, self.udp.shared().clone()))
+                Arc::new(Connection::new(index, session, self.udp.clone()))
             }),
         };
         let mut driver = ListenerDriver {
@@ -289,8 +315,12 @@ impl Server {
         driver.finish(&guard.connection, ended);
     }
 
-    fn lock_connections(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Connection>>> {
-        self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        lock(&self.shared.connections)
+    }
+
+    fn lock_streams(&self) -> MutexGuard<'_, HashMap<StreamKey, (Arc<Connection>, StreamId)>> {
+        lock(&self.shared.streams)
     }
 }
 
@@ -304,9 +334,8 @@ struct Registration<'a> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.connection.unregister();
-        let mut door = self.server.shared.door.lock().unwrap_or_else(PoisonError::into_inner);
-        door.leave(self.place);
-        drop(door);
+        lock(&self.server.shared.door).leave(self.place);
+        self.server.lock_streams().retain(|_, (c, _)| !Arc::ptr_eq(c, &self.connection));
         self.server.lock_connections().retain(|c| !Arc::ptr_eq(c, &self.connection));
     }
 }
@@ -325,8 +354,10 @@ impl ListenerDriver {
         if std::mem::take(&mut self.counted) {
             self.server.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         }
-        let resumable = !matches!(&ended, Ended::ByPeer(_) | Ended::ByUs(_));
-        for (id, key) in self.keys.drain() {
+        let resumable = may_come_back(&ended);
+        let keys = std::mem::take(&mut self.keys);
+        for (id, key) in keys {
+            self.forget(connection, id, key);
             if let Some(receiver) = connection.take_receiver(id) {
                 self.server.acceptor.ended(key, receiver, resumable);
             }
@@ -344,12 +375,37 @@ impl ListenerDriver {
     fn on_offer(&mut self, connection: &Arc<Connection>, offer: &StreamOffer) {
         let id = StreamId(offer.id);
         let Some(peer) = &self.peer else { return };
+        let key = StreamKey { peer: peer.key, uuid: offer.uuid };
+        self.take_over(connection, key);
         match self.server.acceptor.offered(peer, offer) {
             Verdict::Accept { format, receiver } => {
-                self.keys.insert(id, StreamKey { peer: peer.key, uuid: offer.uuid });
+                self.keys.insert(id, key);
+                self.server.lock_streams().insert(key, (connection.clone(), id));
                 connection.accept(id, format, receiver);
             }
             Verdict::Refuse(code) => connection.with(|s| s.remove_stream(id, code)),
+        }
+    }
+
+    /// The same stream again, though the session it came through last has not ended: its sender
+    /// found that one dead before we did. Nobody else has the key to offer it.
+    fn take_over(&self, connection: &Arc<Connection>, key: StreamKey) {
+        let old = self.server.lock_streams().remove(&key);
+        let Some((old, id)) = old else { return };
+        if let Some(receiver) = old.take_receiver(id) {
+            self.server.acceptor.ended(key, receiver, true);
+        }
+        if Arc::ptr_eq(&old, connection) {
+            old.with(|s| s.remove_stream(id, CloseCode::SUPERSEDED));
+        } else {
+            old.close(CloseCode::SUPERSEDED);
+        }
+    }
+
+    fn forget(&self, connection: &Arc<Connection>, id: StreamId, key: StreamKey) {
+        let mut streams = self.server.lock_streams();
+        if streams.get(&key).is_some_and(|(c, i)| Arc::ptr_eq(c, connection) && *i == id) {
+            streams.remove(&key);
         }
     }
 
@@ -364,10 +420,7 @@ impl Driver for ListenerDriver {
     fn on_event(&mut self, connection: &Arc<Connection>, event: Event) {
         match event {
             Event::Authenticated { peer, .. } => {
-                let mut door =
-                    self.server.shared.door.lock().unwrap_or_else(PoisonError::into_inner);
-                door.leave(self.place);
-                drop(door);
+                lock(&self.server.shared.door).leave(self.place);
                 let name = self.server.trust.name_of(&peer);
                 self.peer = Some(PeerInfo { key: peer, name, address: self.remote });
                 self.counted = true;
@@ -387,9 +440,9 @@ impl Driver for ListenerDriver {
             }
             Event::StreamOffered(offer) => self.on_offer(connection, &offer),
             Event::StreamRemoved { id, .. } => {
-                if let (Some(key), Some(receiver)) =
-                    (self.keys.remove(&id), connection.take_receiver(id))
-                {
+                let Some(key) = self.keys.remove(&id) else { return };
+                self.forget(connection, id, key);
+                if let Some(receiver) = connection.take_receiver(id) {
                     self.server.acceptor.ended(key, receiver, false);
                 }
             }
@@ -401,6 +454,16 @@ impl Driver for ListenerDriver {
     }
 
     fn on_wake(&mut self, _: &Arc<Connection>) {}
+}
+
+/// Whether the streams of a session that ended like this may be offered again in another.
+fn may_come_back(ended: &Ended) -> bool {
+    match ended {
+        Ended::ByUs(reason) | Ended::ByPeer(reason) => {
+            !matches!(reason.code, CloseCode::OK | CloseCode::SHUTDOWN)
+        }
+        _ => true,
+    }
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use velin_core::handshake::packets::SessionIndex;
@@ -27,10 +29,16 @@ const MAX_DATAGRAM: usize = 2048;
 /// How long the receive thread sleeps at most, should its wake-up get lost.
 const NAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// A bound socket with its receive thread, which ends when this is dropped.
+/// Dropping a port waits this long for the receive thread: far longer than it ever takes.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// A bound socket with its receive thread. Dropping it gives the port back at once, whoever still
+/// holds the shared part: from then on that sends nothing.
 #[derive(Debug)]
 pub(crate) struct UdpPort {
     shared: Arc<UdpShared>,
+    /// Disconnects when the receive thread is over.
+    thread: Mutex<Receiver<()>>,
 }
 
 impl UdpPort {
@@ -39,7 +47,7 @@ impl UdpPort {
         let socket = bound_socket(address, dscp)?;
         let local = socket.local_addr()?;
         let shared = Arc::new(UdpShared {
-            socket,
+            socket: ArcSwapOption::from_pointee(socket),
             local,
             sessions: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -47,8 +55,12 @@ impl UdpPort {
             dropped: AtomicU64::new(0),
         });
         let receiver = shared.clone();
-        std::thread::Builder::new().name("velin-receive".into()).spawn(move || receiver.run())?;
-        Ok(Self { shared })
+        let (alive, thread) = sync_channel::<()>(0);
+        std::thread::Builder::new().name("velin-receive".into()).spawn(move || {
+            let _alive = alive;
+            receiver.run();
+        })?;
+        Ok(Self { shared, thread: Mutex::new(thread) })
     }
 
     /// Binds to `port` on all addresses of both families, or of IPv4 where there is no IPv6.
@@ -75,15 +87,20 @@ impl Drop for UdpPort {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        // An empty datagram to ourselves wakes the thread; if it gets lost, the nap ends.
-        let _ = self.shared.socket.send_to(&[], (ip, self.shared.local.port()));
+        if let Some(socket) = self.shared.socket.swap(None) {
+            // An empty datagram to ourselves wakes the thread; if it gets lost, the nap ends.
+            let _ = socket.send_to(&[], (ip, self.shared.local.port()));
+        }
+        let _ =
+            self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(FAREWELL);
     }
 }
 
 /// The socket and the sessions that receive on it.
 #[derive(Debug)]
 pub(crate) struct UdpShared {
-    socket: UdpSocket,
+    /// Until the port is given back.
+    socket: ArcSwapOption<UdpSocket>,
     local: SocketAddr,
     sessions: Mutex<HashMap<SessionIndex, Arc<Connection>>>,
     stop: AtomicBool,
@@ -104,11 +121,12 @@ impl UdpShared {
 
     /// Sends without ever waiting. A full socket buffer drops the packet, as a full network would.
     pub(crate) fn send(&self, to: SocketAddr, packet: &[u8]) -> bool {
-        let sent = self.socket.send_to(packet, self.to_family(to));
-        if sent.is_err() {
+        let socket = self.socket.load();
+        let sent = socket.as_ref().is_some_and(|s| s.send_to(packet, self.to_family(to)).is_ok());
+        if !sent {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        sent.is_ok()
+        sent
     }
 
     /// A session index that nothing on this socket uses, held for the connection that `make`
@@ -135,14 +153,15 @@ impl UdpShared {
     }
 
     fn run(&self) {
+        let Some(socket) = self.socket.load_full() else { return };
         let mut buffer = [0; MAX_DATAGRAM];
         while !self.stop.load(Ordering::Acquire) {
-            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+            let mut fds = [PollFd::new(&*socket, PollFlags::IN)];
             if poll(&mut fds, Some(&NAP)).is_err() {
                 continue;
             }
             loop {
-                match self.socket.recv_from(&mut buffer) {
+                match socket.recv_from(&mut buffer) {
                     Ok((n, from)) => self.dispatch(from, &mut buffer[..n]),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -186,9 +205,15 @@ impl UdpShared {
     }
 }
 
-/// IPv4 as IPv4, whichever socket it came through.
+/// IPv4 as IPv4, whichever socket it came through. A link-local address keeps its interface.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    (address.ip().to_canonical(), address.port()).into()
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => (ip, v6.port()).into(),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
 }
 
 /// Marks packets with the DSCP value `dscp` (RFC 2474), as far as the system allows.
@@ -212,4 +237,19 @@ fn bound_socket(address: SocketAddr, dscp: Option<u8>) -> io::Result<UdpSocket> 
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV6;
+
+    use super::*;
+
+    #[test]
+    fn addresses_keep_what_names_them() {
+        let mapped: SocketAddr = "[::ffff:192.0.2.7]:5".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.7:5".parse().unwrap());
+        let local = SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, 3));
+        assert_eq!(canonical(local), local);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
@@ -28,6 +29,10 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 /// Input whose timestamps jump ahead by more than this left something out.
 const MAX_JITTER: gst::ClockTime = gst::ClockTime::from_mseconds(40);
+
+/// Paced input in larger buffers is sent in portions of this, each when it is due: a receiver has
+/// no room for a second at once.
+const SPOONFUL: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub struct VelinSink {
@@ -180,10 +185,12 @@ impl BaseSinkImpl for VelinSink {
     }
 
     fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let mut streaming = self.streaming();
-        if streaming.paced.is_none() {
-            streaming.paced = Some(self.stop_pacing_if_live());
+        if self.streaming().paced.is_none() {
+            // Asks upstream, so no lock is held.
+            let paced = self.stop_pacing_if_live();
+            self.streaming().paced = Some(paced);
         }
+        let mut streaming = self.streaming();
         let map = buffer.map_readable().map_err(|_| {
             gst::element_imp_error!(self, gst::ResourceError::Read, ["cannot map a buffer"]);
             gst::FlowError::Error
@@ -202,12 +209,32 @@ impl BaseSinkImpl for VelinSink {
             gst::debug!(CAT, imp = self, "the input left out {frames} frames");
             packetizer.skip(frames, mute);
         }
-        let whole = map.len() - map.len() % pcm.frame_bytes();
-        packetizer.push(&map[..whole], buffer.flags().contains(gst::BufferFlags::GAP), mute);
-        let frames = (whole / pcm.frame_bytes()) as u64;
-        *next_pts = buffer.pts().map(|pts| {
-            pts + gst::ClockTime::from_nseconds(frames.saturating_mul(1_000_000_000) / rate)
-        });
+        let frames = map.len() / pcm.frame_bytes();
+        *next_pts = buffer.pts().map(|pts| pts + time_of(frames, *pcm));
+        if buffer.flags().contains(gst::BufferFlags::GAP) {
+            // What it holds is silence, whatever its bytes say.
+            packetizer.push_silence(frames as u64, mute);
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        let pcm = *pcm;
+        let spoonful = pcm.rate.frames_in(SPOONFUL) as usize * pcm.frame_bytes();
+        let whole = frames * pcm.frame_bytes();
+        if whole <= 2 * spoonful || !self.obj().is_sync() {
+            packetizer.push(&map[..whole], mute);
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        drop(streaming);
+        for (i, bytes) in map[..whole].chunks(spoonful).enumerate() {
+            if i > 0
+                && let Some(pts) = buffer.pts()
+            {
+                self.wait_for(pts + time_of(i * spoonful / pcm.frame_bytes(), pcm))?;
+            }
+            let mute = self.muted.load(Ordering::Relaxed);
+            if let Some(packetizer) = &mut self.streaming().packetizer {
+                packetizer.push(bytes, mute);
+            }
+        }
         Ok(gst::FlowSuccess::Ok)
     }
 
@@ -348,6 +375,14 @@ impl VelinSink {
         Some(())
     }
 
+    /// Waits until a stream time is due, as the base class did for the start of the buffer.
+    fn wait_for(&self, pts: gst::ClockTime) -> Result<(), gst::FlowError> {
+        let obj = self.obj();
+        let segment = obj.segment().downcast::<gst::ClockTime>().ok();
+        let Some(time) = segment.and_then(|s| s.to_running_time(pts)) else { return Ok(()) };
+        obj.wait(time).0.map(|_| ())
+    }
+
     /// A live input is sent the moment it arrives; whatever else is in the pipeline must not hold
     /// it back. Gives whether pacing was on and is off now.
     fn stop_pacing_if_live(&self) -> bool {
@@ -396,4 +431,9 @@ impl VelinSink {
             .field("bytes-sent", c.bytes.load(Ordering::Relaxed))
             .build()
     }
+}
+
+/// How long `frames` last.
+fn time_of(frames: usize, pcm: PcmFormat) -> gst::ClockTime {
+    gst::ClockTime::try_from(pcm.rate.duration_of(frames as u64)).unwrap_or_default()
 }

@@ -35,6 +35,8 @@ mod settings;
 use gst::glib;
 use gst::prelude::*;
 
+pub use settings::Codec;
+
 glib::wrapper! {
     /// The `velinsink` element.
     pub struct VelinSink(ObjectSubclass<imp::VelinSink>)

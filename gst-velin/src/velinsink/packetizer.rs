@@ -64,13 +64,13 @@ impl Packetizer {
         }
     }
 
-    /// Takes whole frames; `gap`: they are known to be silent.
-    pub(super) fn push(&mut self, mut bytes: &[u8], gap: bool, mute: bool) {
+    /// Takes whole frames.
+    pub(super) fn push(&mut self, mut bytes: &[u8], mute: bool) {
         let size = self.format.block_bytes();
         while !bytes.is_empty() {
             let take = (size - self.block.len()).min(bytes.len());
             self.block.extend_from_slice(&bytes[..take]);
-            self.silent &= gap;
+            self.silent = false;
             bytes = &bytes[take..];
             if self.block.len() == size {
                 self.emit(mute);

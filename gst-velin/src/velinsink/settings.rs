@@ -11,6 +11,15 @@ use crate::link::DEFAULT_PORT;
 use crate::options::{DEFAULT_DSCP, DEFAULT_MTU, MAX_MTU, MIN_MTU};
 use crate::uri::{VelinUri, parse_dscp};
 
+/// How the samples are coded on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVelinCodec")]
+pub enum Codec {
+    /// As they are.
+    #[enum_value(name = "PCM: the samples as they are", nick = "pcm")]
+    Pcm,
+}
+
 /// The values of all writable properties.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -25,6 +34,7 @@ pub(super) struct Settings {
     pub(super) mtu: u32,
     pub(super) qos_dscp: i32,
     pub(super) stream_name: Option<String>,
+    pub(super) codec: Codec,
     pub(super) packet_time: Duration,
     pub(super) mute: bool,
 }
@@ -43,6 +53,7 @@ impl Default for Settings {
             mtu: DEFAULT_MTU,
             qos_dscp: DEFAULT_DSCP,
             stream_name: None,
+            codec: Codec::Pcm,
             packet_time: Duration::from_micros(2500),
             mute: false,
         }
@@ -77,6 +88,7 @@ impl Settings {
             "mtu" => put(&mut self.mtu, value),
             "qos-dscp" => put(&mut self.qos_dscp, value),
             "stream-name" => put(&mut self.stream_name, value),
+            "codec" => put(&mut self.codec, value),
             "packet-time" => {
                 let time = value.get::<u64>().map(Duration::from_nanos);
                 time.map(|t| self.packet_time = t).is_ok()
@@ -99,6 +111,7 @@ impl Settings {
             "mtu" => self.mtu.to_value(),
             "qos-dscp" => self.qos_dscp.to_value(),
             "stream-name" => self.stream_name.to_value(),
+            "codec" => self.codec.to_value(),
             "packet-time" => nanos(self.packet_time).to_value(),
             "mute" => self.mute.to_value(),
             _ => return None,
@@ -128,6 +141,8 @@ impl Settings {
                 }
                 "auto-reconnect" => new.auto_reconnect = text.parse().map_err(|_| bad())?,
                 "audio-port" => new.audio_port = text.parse().map_err(|_| bad())?,
+                "codec" if text == "pcm" => new.codec = Codec::Pcm,
+                "codec" => return Err(bad()),
                 _ => unknown.push(key.clone()),
             }
         }
@@ -249,6 +264,11 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
         glib::ParamSpecString::builder("stream-name")
             .nick("Stream name")
             .blurb("What the receiver shows for this stream (unset = the element's name)")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("codec", d.codec)
+            .nick("Codec")
+            .blurb("How the samples are coded on the way")
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt64::builder("packet-time")

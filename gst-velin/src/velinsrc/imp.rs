@@ -16,7 +16,7 @@ use velin_core::playout::{Mixer, OutputFormat, RenderTime};
 
 use super::receiver::{Doorman, Receiver};
 use super::report::observer;
-use super::settings::{PROPERTIES, Settings, is_fixed_while_running};
+use super::settings::{PROPERTIES, Settings, last_state};
 use super::stats;
 use super::timing::{CATCH_UP, Timeline};
 use crate::format::{PcmFormat, template_caps};
@@ -102,8 +102,14 @@ impl ObjectImpl for VelinSrc {
             }
             return;
         }
-        if is_fixed_while_running(name) && self.listener().is_some() {
-            gst::warning!(CAT, imp = self, "{name} cannot change while listening; set it in NULL");
+        let last = last_state(name);
+        let too_late = match last {
+            gst::State::Null => self.listener().is_some(),
+            gst::State::Ready => self.opened().is_some(),
+            _ => false,
+        };
+        if too_late {
+            gst::warning!(CAT, imp = self, "{name} cannot change any more; set it in {last:?}");
             return;
         }
         if self.settings().set(name, value) {
@@ -176,14 +182,7 @@ impl ElementImpl for VelinSrc {
             gst::StateChange::NullToReady if result.is_err() => self.unbind(),
             gst::StateChange::ReadyToPaused if result.is_err() => self.close(),
             gst::StateChange::ReadyToPaused => self.wait_for_caps(),
-            gst::StateChange::PausedToReady => {
-                self.close();
-                // Sessions end here; the ports stay taken until NULL.
-                self.unbind();
-                if let Err(message) = self.bind() {
-                    gst::warning!(CAT, imp = self, "cannot keep the ports: {message}");
-                }
-            }
+            gst::StateChange::PausedToReady => self.close(),
             gst::StateChange::ReadyToNull => self.unbind(),
             _ => {}
         }
@@ -232,10 +231,12 @@ impl BaseSrcImpl for VelinSrc {
             first
         };
         self.receiver.set_output(OutputFormat { rate: pcm.rate, map: pcm.map });
-        if first {
-            self.listen()?;
+        if !first && let Some(listener) = self.listener().clone() {
+            // The players were made for the old output. The senders come again within a second.
+            gst::info!(CAT, imp = self, "another output: starting afresh");
+            listener.stop();
         }
-        Ok(())
+        self.listen()
     }
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
@@ -281,8 +282,18 @@ impl PushSrcImpl for VelinSrc {
             // The first buffer never waits.
             None => Timeline::new(running(&clock), streaming.pcm.rate),
             Some(timeline) => {
-                self.wait_until(&clock, base_time + timeline.due())?;
-                timeline
+                let period = streaming.pcm.rate.duration_of(streaming.period);
+                let limit = CATCH_UP + gst::ClockTime::try_from(period).unwrap_or_default();
+                let now = running(&clock);
+                if timeline.due() > now + limit {
+                    // The running time began anew, for instance after a flush.
+                    gst::info!(CAT, imp = self, "the running time went back: going on from now");
+                    streaming.discont = true;
+                    Timeline::new(now, streaming.pcm.rate)
+                } else {
+                    self.wait_until(&clock, base_time + timeline.due())?;
+                    timeline
+                }
             }
         };
         let late = running(&clock).saturating_sub(timeline.due());
@@ -337,12 +348,16 @@ impl URIHandlerImpl for VelinSrc {
 }
 
 impl VelinSrc {
-    fn settings(&self) -> MutexGuard<'_, Settings> {
+    pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn listener(&self) -> MutexGuard<'_, Option<Arc<Listener>>> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<(Arc<Identity>, Arc<TrustSource>)>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn streaming(&self) -> MutexGuard<'_, Option<Streaming>> {
@@ -381,30 +396,31 @@ impl VelinSrc {
         let s = self.settings().clone();
         let files = options::open_files(s.identity_file.as_deref(), s.trust_file.as_deref())
             .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("{}", e)))?;
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
+        *self.opened() = Some(files);
         *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = false;
         Ok(())
     }
 
     fn close(&self) {
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let listener = self.listener().clone();
+        if let Some(listener) = listener {
+            // Sessions end here; the ports stay taken until NULL.
+            listener.stop();
+        }
+        *self.opened() = None;
         *self.streaming() = None;
         self.receiver.clear();
     }
 
     /// Lets callers in, now that the output is known.
     fn listen(&self) -> Result<(), gst::LoggableError> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let opened = self.opened().clone();
         let listener = self.listener().clone();
         let (Some((identity, trust)), Some(listener)) = (opened, listener) else {
             return Err(gst::loggable_error!(CAT, "the element is not in PAUSED"));
         };
         let obj = self.obj();
-        let doorman = Doorman {
-            element: obj.downgrade(),
-            receiver: self.receiver.clone(),
-            settings: self.settings().clone(),
-        };
+        let doorman = Doorman { element: obj.downgrade(), receiver: self.receiver.clone() };
         listener
             .start(
                 identity,

@@ -1,11 +1,12 @@
 //! Where network threads and the streaming thread meet: streams come in here, players go out.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
+use gst::subclass::prelude::ObjectSubclassIsExt;
 use velin_core::codec::StreamFormat;
 use velin_core::playout::{
     OutputFormat, PlayerHalf, ReceiverHalf, StreamCounters, StreamError, StreamSettings, stream,
@@ -32,8 +33,6 @@ pub(super) struct Receiver {
     joining: SegQueue<PlayerHalf>,
     /// Out of the mixer, to be freed by a thread that has the time.
     finished: SegQueue<PlayerHalf>,
-    /// Senders connected now.
-    pub(super) peers: AtomicUsize,
     /// The last sender is gone, after there was one.
     pub(super) abandoned: AtomicBool,
 }
@@ -69,7 +68,6 @@ impl Receiver {
         *self.lock() = State::default();
         while self.joining.pop().is_some() {}
         while self.finished.pop().is_some() {}
-        self.peers.store(0, Ordering::Relaxed);
         self.abandoned.store(false, Ordering::Relaxed);
     }
 
@@ -110,28 +108,32 @@ impl Receiver {
 pub(super) struct Doorman {
     pub(super) element: gst::glib::WeakRef<VelinSrc>,
     pub(super) receiver: Arc<Receiver>,
-    pub(super) settings: Settings,
 }
 
 impl Acceptor for Doorman {
     fn offered(&self, peer: &PeerInfo, offer: &StreamOffer) -> Verdict {
         self.receiver.sweep();
         let key = StreamKey { peer: peer.key, uuid: offer.uuid };
-        let mtu = self.settings.mtu as usize;
+        // As they are now: the delay may change while the element plays.
+        let Some(settings) = self.element.upgrade().map(|e| e.imp().settings().clone()) else {
+            return Verdict::Refuse(CloseCode::BUSY);
+        };
+        let mtu = settings.mtu as usize;
         let mut state = self.receiver.lock();
         let Some(output) = state.output else { return Verdict::Refuse(CloseCode::BUSY) };
         let formats: Vec<_> = offer.formats.iter().map(|f| f.to_format(mtu)).collect();
-        if let Some(resumed) = resume(&mut state, key, &formats) {
+        if let Some(resumed) = resume(&mut state, key, peer, &formats) {
             return resumed;
         }
-        if state.streams.len() >= MAX_STREAMS {
+        // Players wait for the streaming thread, which may be paused.
+        if state.streams.len().max(self.receiver.joining.len()) >= MAX_STREAMS {
             return Verdict::Refuse(CloseCode::STREAM_LIMIT);
         }
         let others = state.streams.values().filter(|e| e.parked.is_none()).count();
         let mut refusal = None;
         for (index, format) in formats.into_iter().enumerate() {
             let Some(format) = format else { continue };
-            match self.make(&format, output, others) {
+            match make(&settings, &format, output, others) {
                 Ok((receiver, player, inexact)) => {
                     let entry = Entry {
                         name: offer.name.to_string(),
@@ -163,6 +165,10 @@ impl Acceptor for Doorman {
     fn ended(&self, key: StreamKey, receiver: ReceiverHalf, resumable: bool) {
         let mut state = self.receiver.lock();
         let Some(entry) = state.streams.get_mut(&key) else { return };
+        if !Arc::ptr_eq(&entry.counters, receiver.counters()) {
+            // Another session has brought the stream anew since.
+            return;
+        }
         if resumable {
             entry.parked = Some((receiver, now()));
             return;
@@ -181,32 +187,6 @@ impl Acceptor for Doorman {
 }
 
 impl Doorman {
-    /// The halves of a stream; with the reason if it cannot be exact though it should.
-    fn make(
-        &self,
-        format: &StreamFormat,
-        output: OutputFormat,
-        others: usize,
-    ) -> Result<(ReceiverHalf, PlayerHalf, Option<String>), StreamError> {
-        let mut settings = StreamSettings {
-            format: format.clone(),
-            output,
-            delay: self.settings.delay(),
-            exact: self.settings.drift == Drift::Off && others == 0,
-        };
-        let mut inexact = (self.settings.drift == Drift::Off && others > 0)
-            .then(|| "another stream plays already; exact output carries one stream".to_owned());
-        let halves = match stream(settings.clone()) {
-            Err(e @ StreamError::NotExact { .. }) => {
-                inexact = Some(e.to_string());
-                settings.exact = false;
-                stream(settings)?
-            }
-            other => other?,
-        };
-        Ok((halves.0, halves.1, inexact))
-    }
-
     fn announce(&self, event: &str, peer: &PeerInfo, offer: &StreamOffer, inexact: Option<String>) {
         let Some(element) = self.element.upgrade() else { return };
         let structure = about_peer(event, peer)
@@ -226,8 +206,39 @@ impl Doorman {
     }
 }
 
+/// The halves of a stream; with the reason if it cannot be exact though it should.
+fn make(
+    wanted: &Settings,
+    format: &StreamFormat,
+    output: OutputFormat,
+    others: usize,
+) -> Result<(ReceiverHalf, PlayerHalf, Option<String>), StreamError> {
+    let mut settings = StreamSettings {
+        format: format.clone(),
+        output,
+        delay: wanted.delay(),
+        exact: wanted.drift == Drift::Off && others == 0,
+    };
+    let mut inexact = (wanted.drift == Drift::Off && others > 0)
+        .then(|| "another stream plays already; exact output carries one stream".to_owned());
+    let halves = match stream(settings.clone()) {
+        Err(e @ StreamError::NotExact { .. }) => {
+            inexact = Some(e.to_string());
+            settings.exact = false;
+            stream(settings)?
+        }
+        other => other?,
+    };
+    Ok((halves.0, halves.1, inexact))
+}
+
 /// The sender is back with a stream that is still there.
-fn resume(state: &mut State, key: StreamKey, formats: &[Option<StreamFormat>]) -> Option<Verdict> {
+fn resume(
+    state: &mut State,
+    key: StreamKey,
+    peer: &PeerInfo,
+    formats: &[Option<StreamFormat>],
+) -> Option<Verdict> {
     let entry = state.streams.get_mut(&key)?;
     let index = formats.iter().position(|f| f.as_ref() == Some(&entry.format));
     let Some(index) = index else {
@@ -235,8 +246,11 @@ fn resume(state: &mut State, key: StreamKey, formats: &[Option<StreamFormat>]) -
         return None;
     };
     match entry.parked.take() {
-        Some((receiver, _)) => Some(Verdict::Accept { format: index as u8, receiver }),
-        // Its old session has not noticed yet that it is dead; the sender will ask again.
+        Some((receiver, _)) => {
+            entry.peer = peer.clone();
+            Some(Verdict::Accept { format: index as u8, receiver })
+        }
+        // The link takes a stream out of its old session before it asks us.
         None => Some(Verdict::Refuse(CloseCode::BUSY)),
     }
 }

@@ -1,6 +1,6 @@
 //! What the link's events become on the bus.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,21 +20,24 @@ const REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
 /// An observer that reports to `element` for as long as it lives.
 pub(super) fn observer(element: &VelinSrc, receiver: Arc<Receiver>) -> Observer {
     let weak = element.downgrade();
-    let last_refusal: Mutex<Option<Instant>> = Mutex::new(None);
+    // Of this listening alone: what ends late may not disturb the next one.
+    let peers = AtomicUsize::new(0);
+    // Noise from anywhere must not hide a device that its owner waits for.
+    let (strangers, noise, trust) = (Pace::default(), Pace::default(), Pace::default());
     Arc::new(move |event| {
         let Some(element) = weak.upgrade() else { return };
         gst::debug!(CAT, obj = element, "link: {event:?}");
         match event {
             LinkEvent::Connected(peer) => {
-                receiver.peers.fetch_add(1, Ordering::Relaxed);
+                peers.fetch_add(1, Ordering::Relaxed);
                 receiver.abandoned.store(false, Ordering::Relaxed);
                 post(&element, about_peer("peer-connected", &peer).build());
             }
             LinkEvent::Lost { peer, ended, .. } => {
-                let before = receiver.peers.fetch_sub(1, Ordering::Relaxed);
+                let before = peers.fetch_sub(1, Ordering::Relaxed);
                 let structure = about_peer("peer-lost", &peer).field("reason", ended.to_string());
                 post(&element, structure.build());
-                if before == 1 {
+                if before == 1 && !matches!(ended, Ended::ByUs(_)) {
                     last_is_gone(&element, &receiver, &ended);
                 }
             }
@@ -50,23 +53,42 @@ pub(super) fn observer(element: &VelinSrc, receiver: Arc<Receiver>) -> Observer 
                 post(&element, structure);
             }
             LinkEvent::CallerRefused { address, ended } => {
-                let mut last = last_refusal.lock().unwrap_or_else(PoisonError::into_inner);
-                if last.is_some_and(|t| t.elapsed() < REFUSAL_INTERVAL) {
-                    return;
+                let pace = match ended {
+                    Ended::UnknownPeer(_) => &strangers,
+                    _ => &noise,
+                };
+                if pace.allows() {
+                    refused(&element, address, &ended);
                 }
-                *last = Some(Instant::now());
-                drop(last);
-                refused(&element, address, &ended);
             }
-            LinkEvent::TrustUnreadable(text) => gst::element_warning!(
-                element,
-                gst::ResourceError::Read,
-                ("{}", text),
-                ["the trust read before stays in force"]
-            ),
+            LinkEvent::TrustUnreadable(text) => {
+                if trust.allows() {
+                    gst::element_warning!(
+                        element,
+                        gst::ResourceError::Read,
+                        ("{}", text),
+                        ["the trust read before stays in force"]
+                    );
+                }
+            }
             _ => {}
         }
     })
+}
+
+/// Something that anybody on the network can cause is told only now and then.
+#[derive(Default)]
+struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    fn allows(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|t| t.elapsed() < REFUSAL_INTERVAL) {
+            return false;
+        }
+        *last = Some(Instant::now());
+        true
+    }
 }
 
 /// Posted and logged, never asked: nobody is prompted by a stranger.

@@ -227,19 +227,16 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .blurb("TCP port to listen on (0 = any)")
             .maximum(65_535)
             .default_value(d.port.into())
-            .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("audio-port")
             .nick("Audio port")
             .blurb("UDP port to receive audio on (0 = any)")
             .maximum(65_535)
             .default_value(d.audio_port.into())
-            .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("bind-address")
             .nick("Bind address")
             .blurb("IP address of this machine to listen on (unset = all)")
-            .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("identity-file")
             .nick("Identity file")
@@ -257,7 +254,6 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .minimum(MIN_MTU)
             .maximum(MAX_MTU)
             .default_value(d.mtu)
-            .mutable_ready()
             .build(),
         glib::ParamSpecInt::builder("qos-dscp")
             .nick("QoS DSCP")
@@ -265,7 +261,6 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .minimum(-1)
             .maximum(63)
             .default_value(d.qos_dscp)
-            .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder_with_default("profile", d.profile)
             .nick("Profile")
@@ -300,7 +295,6 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
         glib::ParamSpecString::builder("uri")
             .nick("URI")
             .blurb("velin://address:port/, sets bind-address, port and more at once")
-            .mutable_ready()
             .build(),
         glib::ParamSpecUInt::builder("current-port")
             .nick("Current port")
@@ -316,9 +310,14 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
     ]
 });
 
-/// Properties that keep their value while the element runs.
-pub(super) fn is_fixed_while_running(name: &str) -> bool {
-    !matches!(name, "profile" | "latency" | "on-peer-lost")
+/// The last state in which a property takes a new value.
+pub(super) fn last_state(name: &str) -> gst::State {
+    match name {
+        // The sockets are made on the way to READY.
+        "port" | "audio-port" | "bind-address" | "mtu" | "qos-dscp" => gst::State::Null,
+        "profile" | "latency" | "on-peer-lost" => gst::State::Playing,
+        _ => gst::State::Ready,
+    }
 }
 
 #[cfg(test)]

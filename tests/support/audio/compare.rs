@@ -2,13 +2,15 @@
 //!
 //! 1. The two are aligned coarsely by the peak of their cross-correlation (FFT, all channels).
 //! 2. The alignment is followed in blocks of a quarter second, to fractions of a frame, because an
-//!    honest resampler shifts slowly; between block centres it is interpolated.
+//!    honest resampler shifts slowly; between block centres it is interpolated. A receiver that
+//!    changes its delay by a splice makes it jump; then the frame of the jump is looked for.
 //! 3. The recording is brought onto the reference's frames by windowed-sinc interpolation.
 //! 4. In windows of 1 ms, where the reference can be heard: nothing there counts as missing,
 //!    something else counts as wrong. Level and correlation are taken from all the rest.
 
 use std::f64::consts::PI;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use realfft::RealFftPlanner;
@@ -56,6 +58,8 @@ pub struct Comparison {
     pub offset: f64,
     /// By how much the offset changed from its least to its greatest, in milliseconds.
     pub wander_ms: f64,
+    /// How often the offset jumped: splices, which a receiver makes to change its delay.
+    pub splices: usize,
     /// Normalised correlation (−1 to 1) over everything between the first and the last sound heard,
     /// gaps included.
     pub correlation: f64,
@@ -94,7 +98,7 @@ impl fmt::Display for Comparison {
         writeln!(f, "  lost at start {:.0} ms", ms(self.lost_at_start))?;
         writeln!(f, "  lost at end   {:.0} ms", ms(self.lost_at_end))?;
         writeln!(f, "  offset        {:.2} ms", self.offset * 1000.0)?;
-        write!(f, "  wander        {:.2} ms", self.wander_ms)
+        write!(f, "  wander        {:.2} ms, {} splices", self.wander_ms, self.splices)
     }
 }
 
@@ -145,16 +149,25 @@ pub enum CompareError {
 struct Track {
     block: usize,
     offsets: Vec<f64>,
+    /// After which block the offset jumps, and at which frame of the reference.
+    jumps: Vec<(usize, usize)>,
     rate: u32,
 }
 
 impl Track {
     /// How far one block's offset may lie from the one before, in seconds.
     const STEP: f64 = 0.002;
+    /// How far it may lie where nothing nearer matches: a large splice.
+    const LEAP: f64 = 0.06;
+    /// What matches this well (as a correlation) is taken without looking further.
+    const CONVINCING: f64 = 0.9;
+    /// A larger change from block to block is a jump: 500 ppm make six frames at 48 kHz.
+    const JUMP: f64 = 0.000_25;
 
     fn follow(reference: &[f64], heard: &[f64], coarse: i64, rate: u32) -> Self {
         let block = rate as usize / 4;
-        let reach = (Self::STEP * f64::from(rate)).ceil() as i64;
+        let frames = |seconds: f64| (seconds * f64::from(rate)).ceil() as i64;
+        let (reach, leap) = (frames(Self::STEP), frames(Self::LEAP));
         let loud = reference.iter().map(|s| s * s).sum::<f64>() / reference.len() as f64;
 
         let mut found: Vec<Option<f64>> = Vec::new();
@@ -162,13 +175,20 @@ impl Track {
         for start in (0..reference.len()).step_by(block) {
             let piece = &reference[start..reference.len().min(start + block)];
             let energy = piece.iter().map(|s| s * s).sum::<f64>();
-            let offset = (energy > 0.01 * loud * block as f64)
-                .then(|| refine(piece, heard, start as i64, near.round() as i64, reach))
-                .flatten();
-            if let Some(offset) = offset {
+            let look = |reach| refine(piece, heard, start as i64, near.round() as i64, reach);
+            let offset = if energy > 0.01 * loud * block as f64 {
+                let nearby = look(reach);
+                let convinced = nearby.is_some_and(|(_, likeness)| likeness >= Self::CONVINCING);
+                let far = if convinced { None } else { look(leap) };
+                // Tones resemble each other at many places: from afar only the thing itself counts.
+                far.filter(|(_, likeness)| *likeness >= Self::CONVINCING).or(nearby)
+            } else {
+                None
+            };
+            if let Some((offset, _)) = offset {
                 near = offset;
             }
-            found.push(offset);
+            found.push(offset.map(|(offset, _)| offset));
         }
 
         // Blocks that say nothing take their neighbour's word.
@@ -177,7 +197,16 @@ impl Track {
             last = offset.unwrap_or(last);
             last
         };
-        Self { block, offsets: found.into_iter().map(carry).collect(), rate }
+        let offsets: Vec<f64> = found.into_iter().map(carry).collect();
+        let jumps = offsets.windows(2).enumerate();
+        let jumps = jumps
+            .filter(|(_, pair)| (pair[1] - pair[0]).abs() > Self::JUMP * f64::from(rate))
+            .map(|(i, pair)| {
+                let between = i * block + block / 2..((i + 1) * block + block / 2);
+                (i, switch(reference, heard, between, pair[0], pair[1]))
+            })
+            .collect();
+        Self { block, offsets, jumps, rate }
     }
 
     /// The recording's frame that belongs to the reference's frame.
@@ -185,7 +214,10 @@ impl Track {
         let at = (frame as f64 / self.block as f64 - 0.5).max(0.0);
         let low = (at as usize).min(self.offsets.len() - 1);
         let high = (low + 1).min(self.offsets.len() - 1);
-        let part = at - low as f64;
+        let part = match self.jumps.iter().find(|(before, _)| *before == low) {
+            Some((_, switch)) => f64::from(u8::from(frame >= *switch)),
+            None => at - low as f64,
+        };
         let offset = self.offsets[low] + (self.offsets[high] - self.offsets[low]) * part.min(1.0);
         frame as f64 + offset
     }
@@ -279,6 +311,7 @@ fn judge(reference: &Clip, aligned: &Clip, track: &Track) -> Comparison {
     Comparison {
         offset: track.offsets.first().copied().unwrap_or(0.0) / f64::from(reference.rate),
         wander_ms: track.wander_ms(),
+        splices: track.jumps.len(),
         correlation,
         level_db: 20.0 * gain.abs().max(1e-9).log10(),
         lost_at_start,
@@ -345,9 +378,39 @@ fn coarse_offset(reference: &[f64], heard: &[f64]) -> i64 {
     if peak < heard.len() { peak as i64 } else { peak as i64 - length as i64 }
 }
 
+/// The frame in `between` where the recording's offset most likely changes from `before` to `after`.
+fn switch(
+    reference: &[f64],
+    heard: &[f64],
+    between: Range<usize>,
+    before: f64,
+    after: f64,
+) -> usize {
+    let wrong = |frame: usize, offset: f64| {
+        let at = usize::try_from(frame as i64 + offset.round() as i64).ok();
+        let heard = at.and_then(|at| heard.get(at)).copied().unwrap_or(0.0);
+        (reference.get(frame).copied().unwrap_or(0.0) - heard).powi(2)
+    };
+    // By how much the frames so far speak for the offset before.
+    let (mut balance, mut best) = (0.0, (0.0, between.start));
+    for frame in between {
+        balance += wrong(frame, before) - wrong(frame, after);
+        if balance < best.0 {
+            best = (balance, frame + 1);
+        }
+    }
+    best.1
+}
+
 /// The offset of `piece` (which begins at the reference's frame `start`) within `reach` of `near`, to
-/// a fraction of a frame; none when nothing there matches.
-fn refine(piece: &[f64], heard: &[f64], start: i64, near: i64, reach: i64) -> Option<f64> {
+/// a fraction of a frame, and how well it matches (1.0 is a copy); none when nothing there does.
+fn refine(
+    piece: &[f64],
+    heard: &[f64],
+    start: i64,
+    near: i64,
+    reach: i64,
+) -> Option<(f64, f64)> {
     let score = |offset: i64| {
         let at = start + offset;
         let skip = usize::try_from(-at).unwrap_or(0);
@@ -367,7 +430,7 @@ fn refine(piece: &[f64], heard: &[f64], start: i64, near: i64, reach: i64) -> Op
     let (a, b, c) = (scores[best - 1], scores[best], scores[best + 1]);
     let bend = a - 2.0 * b + c;
     let part = if bend < 0.0 { (0.5 * (a - c) / bend).clamp(-0.5, 0.5) } else { 0.0 };
-    Some((near - reach - 1 + best as i64) as f64 + part)
+    Some(((near - reach - 1 + best as i64) as f64 + part, scores[best] / own))
 }
 
 /// `signal` at a fractional position: a sinc of 32 taps under a Hann window; zero outside.
@@ -485,6 +548,24 @@ mod tests {
         assert!(result.correlation > 0.999, "{result}");
         assert_eq!(result.gaps, [], "{result}");
         assert!((0.3..0.5).contains(&result.wander_ms), "{result}");
+    }
+
+    #[test]
+    fn a_splice_is_no_loss_and_is_counted() {
+        // At one and two seconds the delay grows, by 2 ms and by 20: a piece is heard twice.
+        let tune = tune();
+        let (first, second) = (RATE as usize, 2 * RATE as usize);
+        let mut samples = tune.samples[..first * 2].to_vec();
+        samples.extend_from_slice(&tune.samples[(first - 92) * 2..second * 2]);
+        samples.extend_from_slice(&tune.samples[(second - 960) * 2..]);
+        let heard = Clip { samples, ..tune.clone() };
+        let result = compare(&tune, &heard).unwrap();
+        assert_eq!(result.splices, 2, "{result}");
+        assert!(result.correlation > 0.9999, "{result}");
+        assert_eq!(result.gaps, [], "{result}");
+        assert!(result.wrong <= Duration::from_millis(2), "{result}");
+        let shift = (92.0 + 960.0) / f64::from(RATE) * 1000.0;
+        assert!((result.wander_ms - shift).abs() < 0.1, "{result}");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! One file per command.
 
+pub mod check;
 mod context;
 pub mod identity;
 mod prompt;
+pub mod run;
 pub mod trust;
+pub mod version;
 
 pub use context::CommandError;

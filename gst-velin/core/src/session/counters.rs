@@ -17,7 +17,7 @@ pub struct SessionCounters {
     pub replayed: u64,
     /// An epoch that is not in use.
     pub wrong_epoch: u64,
-    /// A stream that is not there.
+    /// A stream that is not there, or does not come this way: control only comes by TCP.
     pub unknown_stream: u64,
     /// Not a packet at all.
     pub malformed: u64,

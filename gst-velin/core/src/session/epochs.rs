@@ -32,13 +32,20 @@ pub(super) struct Epochs {
     /// What incoming packets may be sealed with: at most the old, the current and the next epoch.
     rx: Vec<Rx>,
     switch_at: Option<MonoTime>,
-    drop_old_at: Option<MonoTime>,
 }
 
 /// The receiving side of one epoch. The secrets are wiped when it is dropped.
 struct Rx {
     secrets: EpochSecrets,
     openers: HashMap<StreamId, Opener>,
+    /// Set by the first packet of a later epoch.
+    expires: Option<MonoTime>,
+}
+
+impl Rx {
+    fn new(secrets: EpochSecrets) -> Self {
+        Self { secrets, openers: HashMap::new(), expires: None }
+    }
 }
 
 /// Whether packets leave under new keys from now on.
@@ -62,9 +69,8 @@ impl Epochs {
             sealers,
             control,
             path,
-            rx: vec![Rx { secrets, openers: HashMap::new() }],
+            rx: vec![Rx::new(secrets)],
             switch_at: None,
-            drop_old_at: None,
         };
         this.listen(StreamId::CONTROL);
         this.listen(StreamId::PATH);
@@ -133,10 +139,10 @@ impl Epochs {
         let epoch = rx.secrets.epoch();
         let opener = rx.openers.get_mut(&header.stream).ok_or(OpenFailure::Stream)?;
         let opened = opener.open(packet).map_err(OpenFailure::Open)?;
-        let switched = if epoch > current { self.switch() } else { Switched(false) };
-        if epoch >= current && self.rx.len() > 1 && self.drop_old_at.is_none() {
-            self.drop_old_at = Some(now + OLD_EPOCH_LIFETIME);
+        for old in self.rx.iter_mut().filter(|rx| rx.secrets.epoch() < epoch) {
+            old.expires.get_or_insert(now + OLD_EPOCH_LIFETIME);
         }
+        let switched = if epoch > current { self.switch() } else { Switched(false) };
         Ok((opened, switched))
     }
 
@@ -146,12 +152,12 @@ impl Epochs {
         let current = self.epoch();
         let secrets = self.newest().secrets.next(dh, None);
         let streams: Vec<_> = self.newest().openers.keys().copied().collect();
-        self.rx.retain(|rx| rx.secrets.epoch() == current);
-        self.rx.push(Rx { secrets, openers: HashMap::new() });
+        // n−1 stays: packets of it may be under way until those of n+1 are.
+        self.rx.retain(|rx| rx.secrets.epoch().next() >= current);
+        self.rx.push(Rx::new(secrets));
         for id in streams {
             self.listen(id);
         }
-        self.drop_old_at = None;
         if at_once {
             return self.switch();
         }
@@ -160,11 +166,7 @@ impl Epochs {
     }
 
     pub(super) fn handle_timeout(&mut self, now: MonoTime) -> Switched {
-        if self.drop_old_at.is_some_and(|t| t <= now) {
-            self.drop_old_at = None;
-            let current = self.epoch();
-            self.rx.retain(|rx| rx.secrets.epoch() >= current);
-        }
+        self.rx.retain(|rx| rx.expires.is_none_or(|t| now < t));
         if self.switch_at.is_some_and(|t| t <= now) {
             return self.switch();
         }
@@ -172,7 +174,7 @@ impl Epochs {
     }
 
     pub(super) fn timeout(&self) -> Option<MonoTime> {
-        self.switch_at.into_iter().chain(self.drop_old_at).min()
+        self.rx.iter().filter_map(|rx| rx.expires).chain(self.switch_at).min()
     }
 
     fn newest(&self) -> &Rx {

@@ -24,7 +24,7 @@ pub enum Event {
         /// What it calls itself.
         name: Option<Name>,
     },
-    /// The peer offers a stream; answer with `accept_stream` or `refuse_stream`.
+    /// The peer offers a stream; answer with `accept_stream` or `remove_stream`.
     StreamOffered(StreamOffer),
     /// The peer takes our stream; media may flow.
     StreamAccepted {

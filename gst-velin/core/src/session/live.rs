@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::control_budget::ControlBudget;
 use super::epochs::{Epochs, OpenFailure, Switched};
 use super::event::{Ended, Event, Route};
 use super::header::Header;
-use super::liveness::{Change, Liveness};
+use super::liveness::{Change, Liveness, PROBE_ID};
 use super::media::MediaTx;
 use super::opener::OpenError;
-use super::path::Paths;
+use super::path::{CHALLENGE_BYTES, Paths};
 use super::rekey::Rekey;
 use super::sealer::Sealer;
 use super::streams::{OfferError, Stream, Streams};
@@ -37,8 +38,13 @@ const HEADER: usize = 16;
 /// Control bytes in one packet.
 const CONTROL_CHUNK: usize = 8 * 1024;
 
-/// Media came over UDP and then nothing for this long: the peer is asked to use TCP.
-const UDP_SILENCE: Duration = Duration::from_millis(300);
+/// Media came and then nothing for this long: the peer is asked to use TCP and to prove UDP anew.
+/// Which way it came last does not matter: UDP may have died in the moment of the move.
+const MEDIA_SILENCE: Duration = Duration::from_millis(300);
+
+/// PINGs by UDP may stay without answer for this long while the session lives: then UDP is dead on
+/// our way to the peer, whoever has noticed, and must prove itself anew.
+const UDP_UNANSWERED: Duration = Duration::from_secs(3);
 
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +62,18 @@ pub(super) struct Live {
     epochs: Epochs,
     control_in: ControlDecoder,
     control_offset: u64,
+    control_budget: ControlBudget,
     streams: Streams,
     paths: Paths,
     route: Arc<ArcSwap<Route>>,
     liveness: Liveness,
     rekey: Rekey,
-    /// When media last came by UDP, while the peer relies on it.
-    udp_media: Option<MonoTime>,
+    /// Whether the packet in hand had a PATH_CHALLENGE that was answered.
+    answered_challenge: bool,
+    /// The oldest PING by UDP since which none was answered.
+    unanswered: Option<MonoTime>,
+    /// When media last came, while it is expected to go on.
+    media_heard: Option<MonoTime>,
 }
 
 impl Live {
@@ -89,12 +100,15 @@ impl Live {
             epochs: Epochs::new(send, index, peer_index, secrets),
             control_in: ControlDecoder::default(),
             control_offset: 0,
+            control_budget: ControlBudget::new(now),
             streams: Streams::new(role == Role::Caller),
             paths: Paths::default(),
             route: Arc::new(ArcSwap::from_pointee(Route::Stream)),
             liveness: Liveness::new(now),
             rekey: Rekey::new(now, Duration::from_secs(offset)),
-            udp_media: None,
+            answered_challenge: false,
+            unanswered: None,
+            media_heard: None,
         }
     }
 
@@ -152,6 +166,11 @@ impl Live {
             shell.counters.malformed += 1;
             return Ok(());
         };
+        // An attacker that sees the connection could bring its packets by UDP out of order.
+        if matches!(origin, Origin::Datagram(_)) && header.stream == StreamId::CONTROL {
+            shell.counters.unknown_stream += 1;
+            return Ok(());
+        }
         let bytes = packet.len();
         let (opened, switched) = match self.epochs.open(now, &header, packet) {
             Ok(opened) => opened,
@@ -161,6 +180,15 @@ impl Live {
         shell.counters.received_bytes += bytes as u64;
         if let Some(silence) = self.liveness.on_heard(now) {
             shell.events.push_back(Event::Recovered(silence));
+            self.unanswered = None;
+            if origin == Origin::Stream {
+                // The connection came back first; UDP must prove itself anew.
+                self.restart_paths(shell, now);
+            } else {
+                // UDP came back first: the peer hears us soonest by a challenge.
+                self.paths.hurry(now);
+                self.probe(shell, now);
+            }
         }
         self.after_switch(shell, switched);
         if let Origin::Datagram(from) = origin {
@@ -170,6 +198,7 @@ impl Live {
                 self.probe(shell, now);
             }
         }
+        self.answered_challenge = false;
         for frame in Frames::new(header.stream, opened.frames) {
             let frame = frame.map_err(|e| Ended::PeerMisbehaved(e.to_string()))?;
             self.handle_frame(shell, now, origin, header.stream, frame, sink)?;
@@ -187,29 +216,55 @@ impl Live {
         }
         let switched = self.epochs.handle_timeout(now);
         self.after_switch(shell, switched);
-        if self.rekey.is_due(now) {
-            self.rekey.yield_to_peer();
-            self.start_rekey(shell, now);
+        if self.rekey.is_hopeless(now) {
+            return Err(Ended::ByUs(CloseReason::new(CloseCode::REKEY_FAILED, "")));
         }
-        if self.udp_media.is_some_and(|t| now.since(t) >= UDP_SILENCE) {
-            self.udp_media = None;
+        if self.rekey.is_due(now) && !self.start_rekey(shell, now) {
+            self.rekey.postpone(now);
+        }
+        if self.media_heard.is_some_and(|t| now.since(t) >= MEDIA_SILENCE) {
+            self.media_heard = None;
             if self.streams.iter().any(|(_, s)| matches!(s, Stream::Playing)) {
                 self.say(shell, &Message::PathLost);
+                // Our own packets may meet the same wall.
+                self.restart_paths(shell, now);
             }
         }
         self.probe(shell, now);
         if let Some(id) = self.liveness.poll_ping(now) {
+            let dead = self.unanswered.is_some_and(|t| now.since(t) >= UDP_UNANSWERED);
+            if dead && !self.liveness.is_stalled() {
+                self.restart_paths(shell, now);
+            }
+            self.unanswered = match self.route() {
+                Route::Datagram(_) => self.unanswered.or(Some(now)),
+                Route::Stream => None,
+            };
             let mut packet = vec![0; HEADER];
             put_ping(id, now.as_nanos(), &mut packet);
             self.send_path(shell, packet);
+            if self.liveness.is_stalled() {
+                // Perhaps only the way we use is dead: five times a second, try the other.
+                if self.route() == Route::Stream {
+                    self.paths.hurry(now);
+                    self.probe(shell, now);
+                } else {
+                    let mut packet = vec![0; HEADER];
+                    put_ping(PROBE_ID, now.as_nanos(), &mut packet);
+                    seal_to_stream(shell, self.epochs.path(), packet);
+                }
+            }
         }
         shell.counters.unproved_addresses = self.paths.unproved();
         Ok(())
     }
 
     pub(super) fn timeout(&self) -> MonoTime {
-        let optional =
-            [self.epochs.timeout(), self.paths.timeout(), self.udp_media.map(|t| t + UDP_SILENCE)];
+        let optional = [
+            self.epochs.timeout(),
+            self.paths.timeout(),
+            self.media_heard.map(|t| t + MEDIA_SILENCE),
+        ];
         let always = self.liveness.timeout().min(self.rekey.timeout());
         optional.into_iter().flatten().fold(always, MonoTime::min)
     }
@@ -255,13 +310,18 @@ impl Live {
         }
     }
 
-    pub(super) fn start_rekey(&mut self, shell: &mut Shell, now: MonoTime) {
-        if self.rekey.is_pending() || self.epochs.is_switching() || !self.accepted {
-            return;
+    /// Whether a change of keys is under way now, because of this call or before it.
+    pub(super) fn start_rekey(&mut self, shell: &mut Shell, now: MonoTime) -> bool {
+        if self.rekey.is_pending() {
+            return true;
+        }
+        if self.epochs.is_switching() || !self.accepted {
+            return false;
         }
         let public = self.rekey.start(now, &mut *shell.entropy);
         let epoch = self.epochs.next_epoch().to_wire();
         self.say(shell, &Message::Rekey { epoch, public: Hex(public.0) });
+        true
     }
 
     /// The last words. Nothing is sealed after them.
@@ -292,13 +352,15 @@ impl Live {
         match frame {
             Frame::Audio(audio) => {
                 if matches!(self.streams.get(stream), Some(Stream::Playing)) {
-                    if matches!(origin, Origin::Datagram(_)) {
-                        self.udp_media = Some(now);
-                    }
+                    self.media_heard = Some(now);
                     sink.audio(stream, &audio);
                 }
             }
-            Frame::Report(report) => sink.report(stream, &report),
+            Frame::Report(report) => {
+                if matches!(self.streams.get(stream), Some(Stream::Outgoing { .. })) {
+                    sink.report(stream, &report);
+                }
+            }
             Frame::Ping { id, t1 } => {
                 if !self.liveness.may_pong(now) {
                     shell.counters.unanswered_pings += 1;
@@ -311,17 +373,25 @@ impl Live {
                     Origin::Datagram(from) if self.paths.validated() == Some(from) => {
                         seal_to(shell, self.epochs.path(), packet, from);
                     }
-                    _ => self.send_path(shell, packet),
+                    Origin::Datagram(_) => self.send_path(shell, packet),
+                    Origin::Stream => seal_to_stream(shell, self.epochs.path(), packet),
                 }
             }
+            Frame::Pong { id: PROBE_ID, .. } => {}
             Frame::Pong { t1, t2, t3, .. } => {
+                self.unanswered = None;
                 let held = Duration::from_nanos(t3.saturating_sub(t2));
                 self.liveness.on_pong(now, MonoTime::from_nanos(t1), held);
             }
             Frame::PathChallenge(nonce) => {
-                if let Origin::Datagram(from) = origin {
+                // One answer a packet, and it counts: nobody gets more than three times what
+                // came from there.
+                if let Origin::Datagram(from) = origin
+                    && !std::mem::replace(&mut self.answered_challenge, true)
+                {
                     let mut packet = vec![0; HEADER];
                     put_path_response(nonce, &mut packet);
+                    self.paths.on_sent(from, CHALLENGE_BYTES);
                     seal_to(shell, self.epochs.path(), packet, from);
                 }
             }
@@ -331,6 +401,10 @@ impl Live {
                 }
             }
             Frame::Ctrl { offset, bytes } => {
+                if !self.control_budget.take(now, bytes.len()) {
+                    let reason = CloseReason::new(CloseCode::RATE_LIMITED, "too much control");
+                    return Err(Ended::ByUs(reason));
+                }
                 let mut messages = Vec::new();
                 self.control_in
                     .push(offset, bytes, |m| messages.push(m))
@@ -356,11 +430,7 @@ impl Live {
         }
         match message {
             Message::Accept(accept) => self.on_accept(shell, now, accept)?,
-            Message::PathLost => {
-                self.paths.restart(now);
-                self.update_route(shell);
-                self.probe(shell, now);
-            }
+            Message::PathLost => self.restart_paths(shell, now),
             Message::Rekey { epoch, public } => self.on_rekey(shell, now, epoch, public)?,
             Message::RekeyAck { epoch, public } => self.on_rekey_ack(shell, now, epoch, public)?,
             Message::StreamAdd(offer) => self.on_offer(shell, offer)?,
@@ -490,7 +560,7 @@ impl Live {
         self.after_switch(shell, switched);
         // The first packet under the new keys lets the peer follow.
         let mut packet = vec![0; HEADER];
-        put_ping(u16::MAX, now.as_nanos(), &mut packet);
+        put_ping(PROBE_ID, now.as_nanos(), &mut packet);
         self.send_path(shell, packet);
         Ok(())
     }
@@ -523,6 +593,13 @@ impl Live {
             put_path_challenge(nonce, &mut packet);
             seal_to(shell, self.epochs.path(), packet, to);
         }
+    }
+
+    /// TCP from now on, until UDP is proved again.
+    fn restart_paths(&mut self, shell: &mut Shell, now: MonoTime) {
+        self.paths.restart(now);
+        self.update_route(shell);
+        self.probe(shell, now);
     }
 
     fn update_route(&mut self, shell: &mut Shell) {
@@ -560,6 +637,12 @@ impl Live {
             Route::Datagram(to) => seal_to(shell, self.epochs.path(), packet, to),
             Route::Stream => seal_to_stream(shell, self.epochs.path(), packet),
         }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.shut();
     }
 }
 

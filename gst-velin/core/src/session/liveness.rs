@@ -21,6 +21,9 @@ const ASK_AFTER: Duration = Duration::from_millis(500);
 /// Between such questions.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// The id of PINGs that are not for measuring: they may wait long in a stalled connection.
+pub(super) const PROBE_ID: u16 = u16::MAX;
+
 /// A peer may have this many PINGs answered per second.
 const PONGS_PER_SECOND: u32 = 20;
 
@@ -60,7 +63,17 @@ impl Liveness {
     pub(super) fn on_heard(&mut self, now: MonoTime) -> Option<Duration> {
         let silence = now.since(self.heard);
         self.heard = self.heard.max(now);
-        std::mem::take(&mut self.stalled).then_some(silence)
+        if !std::mem::take(&mut self.stalled) {
+            return None;
+        }
+        // The peer may be about to give up: let it hear us at once.
+        self.next_ping = now;
+        Some(silence)
+    }
+
+    /// Whether nothing was heard for a second.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
     }
 
     /// The id of a PING that is due now.
@@ -69,7 +82,7 @@ impl Liveness {
             return None;
         }
         let id = self.next_id;
-        self.next_id = id.wrapping_add(1);
+        self.next_id = (id + 1) % PROBE_ID;
         // While nothing comes, five a second: a path that returns is found within 200 ms.
         let interval = if now.since(self.heard) >= ASK_AFTER {
             ASK_INTERVAL

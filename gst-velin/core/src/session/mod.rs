@@ -7,6 +7,7 @@
 
 pub mod aead;
 mod config;
+mod control_budget;
 mod counters;
 mod epochs;
 mod event;
@@ -15,7 +16,7 @@ mod live;
 mod liveness;
 mod media;
 #[cfg(any(test, feature = "nonce-guard"))]
-mod nonce_guard;
+pub mod nonce_guard;
 pub mod opener;
 mod path;
 mod rekey;
@@ -47,8 +48,8 @@ use crate::identity::{Grants, Name, PublicKey};
 use crate::time::MonoTime;
 use crate::units::StreamId;
 use crate::wire::{
-    AudioFrame, CloseCode, CloseReason, Deframer, Hello, Intent, Report, StreamUuid, VERSIONS,
-    common_version, frame_packet,
+    AudioFrame, CloseCode, CloseReason, Deframer, Hello, Intent, MAX_FORMATS, Report, StreamUuid,
+    VERSIONS, common_version, frame_packet,
 };
 
 /// A peer has this long to finish the handshake.
@@ -144,9 +145,9 @@ impl Session {
         match initiator {
             Ok(initiator) => {
                 let message = *initiator.message1();
-                let expected = session.shell.config.expected_peer;
-                let mac1 = expected.map(|peer| Mac1Key::new(&peer).compute(head, &message));
-                let init = Init { initiator: index, mac1, token: None, message };
+                // On TCP the mac1 would only turn a wrong `peer` into a silent hang-up: without it
+                // the caller learns which device answers, and says so.
+                let init = Init { initiator: index, mac1: None, token: None, message };
                 session.shell.send_handshake(&HandshakePacket::Init(init));
                 session.phase = Phase::InitSent(Box::new(initiator));
             }
@@ -237,7 +238,7 @@ impl Session {
         match &self.phase {
             Phase::Closed => None,
             Phase::Live(live) => {
-                Some(self.deadline.map_or(live.timeout(), |d| d.min(live.timeout())))
+                Some(self.deadline.into_iter().fold(live.timeout(), MonoTime::min))
             }
             _ => self.deadline,
         }
@@ -265,7 +266,8 @@ impl Session {
     /// Offers a stream; [`Event::StreamAccepted`] or [`Event::StreamRemoved`] answers.
     ///
     /// # Errors
-    /// Before [`Event::Authenticated`], after the end, or with 64 streams open.
+    /// Before [`Event::Authenticated`], after the end, with 64 streams open, or with a number of
+    /// formats that no peer takes.
     pub fn open_stream(
         &mut self,
         name: Name,
@@ -273,6 +275,9 @@ impl Session {
         formats: Vec<StreamFormat>,
     ) -> Result<StreamId, OpenStreamError> {
         let Phase::Live(live) = &mut self.phase else { return Err(OpenStreamError::NotOpen) };
+        if formats.is_empty() || formats.len() > MAX_FORMATS {
+            return Err(OpenStreamError::Formats);
+        }
         live.open_stream(&mut self.shell, name, uuid, formats)
     }
 
@@ -616,6 +621,9 @@ pub enum OpenStreamError {
     /// The session is not open, or is over.
     #[error("the session is not open; offer the stream again in the next one")]
     NotOpen,
+    /// No format, or more than a peer takes.
+    #[error("a stream is offered in 1 to {MAX_FORMATS} formats; choose the best ones")]
+    Formats,
     /// 64 streams are open, or the session's ids are used up.
     #[error("the session has no room for another stream; close one, or start a new session")]
     NoRoom,

@@ -19,7 +19,7 @@ const CANDIDATE_INTERVAL: Duration = Duration::from_millis(50);
 /// Challenges remembered.
 const MAX_OUTSTANDING: usize = 32;
 
-/// Bytes of a packet with one PATH_CHALLENGE.
+/// Bytes of a packet with one PATH_CHALLENGE or PATH_RESPONSE.
 pub(super) const CHALLENGE_BYTES: u64 = 44;
 
 /// The peer's UDP addresses: announced, validated, and perhaps a new one.
@@ -64,6 +64,13 @@ impl Paths {
         }
     }
 
+    /// Now is a good moment: if UDP is being probed, the next challenge is due at once.
+    pub(super) fn hurry(&mut self, now: MonoTime) {
+        if let Some(probing) = &mut self.probing {
+            probing.next = probing.next.min(now);
+        }
+    }
+
     /// Where UDP may go.
     pub(super) fn validated(&self) -> Option<SocketAddr> {
         self.validated
@@ -90,6 +97,13 @@ impl Paths {
                 }
                 *other = Some(Candidate { address: from, received: bytes, sent: 0, next: now });
             }
+        }
+    }
+
+    /// Something else was sent to `to`; it counts against a new address's share.
+    pub(super) fn on_sent(&mut self, to: SocketAddr, bytes: u64) {
+        if let Some(c) = self.candidate.as_mut().filter(|c| c.address == to) {
+            c.sent += bytes;
         }
     }
 

@@ -9,13 +9,18 @@ use crate::time::MonoTime;
 /// New keys are made after this long.
 const INTERVAL: Duration = Duration::from_secs(15 * 60);
 
-/// A request that nobody answers within this long is made again.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A request that nobody answers within this long ends the session. It is never made again: the
+/// connection is reliable, and two requests under way would end in two different secrets.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// While a change cannot start yet, it is looked at again after this long.
+const POSTPONED: Duration = Duration::from_millis(100);
 
 /// When to change keys, and our half of a change under way.
 pub(super) struct Rekey {
     pending: Option<Pending>,
     next: MonoTime,
+    interval: Duration,
 }
 
 struct Pending {
@@ -26,7 +31,8 @@ struct Pending {
 impl Rekey {
     /// `offset` spreads the two ends apart, so that they rarely start at once.
     pub(super) fn new(now: MonoTime, offset: Duration) -> Self {
-        Self { pending: None, next: now + INTERVAL + offset }
+        let interval = INTERVAL + offset;
+        Self { pending: None, next: now + interval, interval }
     }
 
     /// Whether a request of ours waits for its answer.
@@ -50,7 +56,7 @@ impl Rekey {
     /// Our request was answered. `None`: there was none, or the key is hostile.
     pub(super) fn finish(&mut self, now: MonoTime, theirs: &PublicKey) -> Option<SharedSecret> {
         let pending = self.pending.take()?;
-        self.next = now + INTERVAL;
+        self.next = now + self.interval;
         pending.secret.agree(theirs)
     }
 
@@ -62,16 +68,23 @@ impl Rekey {
         entropy: &mut dyn Entropy,
     ) -> Option<(PublicKey, SharedSecret)> {
         let secret = ephemeral(entropy);
-        self.next = now + INTERVAL;
+        self.next = now + self.interval;
         Some((secret.public(), secret.agree(theirs)?))
     }
 
     /// Whether a change is due.
     pub(super) fn is_due(&self, now: MonoTime) -> bool {
-        match &self.pending {
-            Some(p) => now.since(p.since) >= PATIENCE,
-            None => now >= self.next,
-        }
+        self.pending.is_none() && now >= self.next
+    }
+
+    /// A change is due and cannot start now.
+    pub(super) fn postpone(&mut self, now: MonoTime) {
+        self.next = now + POSTPONED;
+    }
+
+    /// Whether the peer has not answered for so long that it never will.
+    pub(super) fn is_hopeless(&self, now: MonoTime) -> bool {
+        self.pending.as_ref().is_some_and(|p| now.since(p.since) >= PATIENCE)
     }
 
     pub(super) fn timeout(&self) -> MonoTime {

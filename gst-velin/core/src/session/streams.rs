@@ -46,7 +46,7 @@ impl Streams {
             return None;
         }
         // Both ends stop below 0xFFFF, which is not a media stream.
-        self.next_own = self.next_own.checked_add(2).unwrap_or(u16::MAX);
+        self.next_own = self.next_own.saturating_add(2);
         self.map.insert(id, Stream::Offered { formats });
         Some(id)
     }
@@ -57,7 +57,7 @@ impl Streams {
         if !id.is_media() || offer.id % 2 != self.next_peer % 2 || offer.id < self.next_peer {
             return Err(OfferError::Id);
         }
-        self.next_peer = offer.id.checked_add(2).unwrap_or(u16::MAX);
+        self.next_peer = offer.id.saturating_add(2);
         if self.map.len() >= MAX_STREAMS {
             return Err(OfferError::Limit);
         }

@@ -42,6 +42,8 @@ impl Deframer {
     }
 
     /// The next whole packet, to be decrypted in place.
+    // It lends from the buffer, which an iterator cannot.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<&mut [u8]>, FramingError> {
         let rest = &self.buffer[self.start..];
         let [high, low, ..] = *rest else { return Ok(None) };

@@ -23,7 +23,7 @@ const TYPES: [&str; 7] =
     ["accept", "path-lost", "rekey", "rekey-ack", "stream-add", "stream-ok", "stream-remove"];
 
 /// Most formats one offer lists.
-const MAX_FORMATS: usize = 16;
+pub const MAX_FORMATS: usize = 16;
 
 /// What the initiator says in the handshake's last message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

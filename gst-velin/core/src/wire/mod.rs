@@ -18,8 +18,8 @@ pub use frame::{
     Sync, put_close, put_ctrl, put_path_challenge, put_path_response, put_ping, put_pong,
 };
 pub use message::{
-    Accept, FormatOffer, Hello, Hex, Intent, Message, MessageError, StreamAnswer, StreamDirection,
-    StreamKind, StreamOffer, StreamUuid, UdpEndpoint, common_version,
+    Accept, FormatOffer, Hello, Hex, Intent, MAX_FORMATS, Message, MessageError, StreamAnswer,
+    StreamDirection, StreamKind, StreamOffer, StreamUuid, UdpEndpoint, common_version,
 };
 
 /// The versions of the link this code speaks, best first.

@@ -1,0 +1,8 @@
+//! The two elements against each other, over real sockets on this machine.
+
+mod embed;
+mod exact;
+mod life;
+mod relay;
+mod states;
+mod support;
