@@ -250,6 +250,8 @@ fn a_key_that_the_uri_does_not_know_is_a_warning() {
         [("velinsink", "velin://h/?colour=red&mtu=900"), ("velinsrc", "velin:///?colour=red")]
     {
         let element = make(name);
+        // The category is made when it is first used.
+        element.set_property("qos-dscp", 0);
         gst::DebugCategory::get(name).unwrap().set_threshold(gst::DebugLevel::Warning);
         element.set_property("uri", uri);
         let told = told.lock().unwrap().join("\n");
