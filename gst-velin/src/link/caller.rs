@@ -379,9 +379,12 @@ async fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> std::io::Result<Attempt>
     if is_final(&ended) {
         return Ok(Attempt::Refused(ended));
     }
-    Ok(match driver.peer {
-        Some(peer) => Attempt::Ended { peer, ended },
-        None => Attempt::Failed(ConnectError::Other {
+    Ok(match (driver.peer, settings.peer) {
+        (Some(peer), _) => Attempt::Ended { peer, ended },
+        (None, Some(peer)) if ended == Ended::Truncated => {
+            Attempt::Failed(ConnectError::NoAnswer { to: shared.address(), peer: peer.recipient() })
+        }
+        (None, _) => Attempt::Failed(ConnectError::Other {
             to: shared.address(),
             detail: format!("{ended}; is this a Velin receiver?"),
         }),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -87,12 +87,16 @@ impl Drop for UdpPort {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        if let Some(socket) = self.shared.socket.swap(None) {
-            // An empty datagram to ourselves wakes the thread; if it gets lost, the nap ends.
-            let _ = socket.send_to(&[], (ip, self.shared.local.port()));
-        }
+        let Some(socket) = self.shared.socket.swap(None) else { return };
+        // An empty datagram to ourselves wakes the thread; if it gets lost, the nap ends.
+        let _ = socket.send_to(&[], (ip, self.shared.local.port()));
         let _ =
             self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(FAREWELL);
+        // Whoever is sending this very moment still holds the socket, for as long as that takes.
+        let started = Instant::now();
+        while Arc::strong_count(&socket) > 1 && started.elapsed() < FAREWELL {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 mod embed;
 mod exact;
 mod life;
+mod properties;
+mod refusals;
 mod relay;
 mod states;
 mod support;
