@@ -20,7 +20,8 @@ const REFUSAL_INTERVAL: Duration = Duration::from_secs(10);
 /// An observer that reports to `element` for as long as it lives.
 pub(super) fn observer(element: &VelinSrc, receiver: Arc<Receiver>) -> Observer {
     let weak = element.downgrade();
-    let last_refusal: Mutex<Option<Instant>> = Mutex::new(None);
+    // An unknown device is news even if somebody's connection has just broken off.
+    let last_refusals: Mutex<[Option<Instant>; 2]> = Mutex::default();
     Arc::new(move |event| {
         let Some(element) = weak.upgrade() else { return };
         gst::debug!(CAT, obj = element, "link: {event:?}");
@@ -50,12 +51,13 @@ pub(super) fn observer(element: &VelinSrc, receiver: Arc<Receiver>) -> Observer 
                 post(&element, structure);
             }
             LinkEvent::CallerRefused { address, ended } => {
-                let mut last = last_refusal.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut lasts = last_refusals.lock().unwrap_or_else(PoisonError::into_inner);
+                let last = &mut lasts[usize::from(matches!(ended, Ended::UnknownPeer(_)))];
                 if last.is_some_and(|t| t.elapsed() < REFUSAL_INTERVAL) {
                     return;
                 }
                 *last = Some(Instant::now());
-                drop(last);
+                drop(lasts);
                 refused(&element, address, &ended);
             }
             LinkEvent::TrustUnreadable(text) => gst::element_warning!(
