@@ -23,6 +23,10 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// The rate of everything that is recorded.
 pub const RATE: u32 = 48_000;
 
+/// A playout delay that bridges the hiccups of a machine that is busy with something else, for tests
+/// that measure what arrives and not how early.
+pub const PATIENT: &str = "profile=fixed latency=150";
+
 /// Keeps tests in real time from running beside each other in one process: hold it to the test's end.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -137,7 +141,8 @@ pub struct Receiver {
 
 impl Receiver {
     /// Starts `velinsrc` with `properties` on `device`, by way of `place` (a namespace, or nothing),
-    /// and returns when it listens and records. With `port=0` any free port is taken.
+    /// and returns when it listens and records. With `port=0` any free port is taken. Its playout
+    /// delay is [`PATIENT`]: tests share their machine with others.
     ///
     /// # Errors
     /// It does not come to that; the text carries what it printed.
@@ -154,7 +159,7 @@ impl Receiver {
         };
         let file = device.folder().join(format!("heard-{number}.f32"));
         let command = device.launch(&format!(
-            "velinsrc {properties} ! audio/x-raw,format=F32LE,rate={RATE},channels=2 \
+            "velinsrc {PATIENT} {properties} ! audio/x-raw,format=F32LE,rate={RATE},channels=2 \
              ! filesink buffer-mode=unbuffered sync=false location={}",
             file.display()
         ));

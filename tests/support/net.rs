@@ -82,8 +82,12 @@ impl Namespaces {
         // Built first, so that a step that fails leaves nothing behind.
         let pair = Self { names: names.clone(), guardian: Some(guardian) };
 
-        ip(&["netns", "add", a])?;
-        ip(&["netns", "add", b])?;
+        for name in [a, b] {
+            ip(&["netns", "add", name])?;
+            // A link-local address that is still being checked for duplicates delays all of IPv6.
+            let no_check = "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad";
+            ip(&["netns", "exec", name, "sh", "-c", no_check])?;
+        }
         ip(&["-n", a, "link", "add", "name", CABLE, "type", "veth", "peer", "name", CABLE, "netns", b])?;
         for side in [Side::A, Side::B] {
             let name = pair.name(side);

@@ -386,7 +386,11 @@ async fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> std::io::Result<Attempt>
         }
         (None, _) => Attempt::Failed(ConnectError::Other {
             to: shared.address(),
-            detail: format!("{ended}; is this a Velin receiver?"),
+            detail: match settings.peer {
+                // A listener is silent towards callers who want somebody else.
+                Some(_) => format!("{ended}; is this the Velin receiver that peer= names?"),
+                None => format!("{ended}; is this a Velin receiver?"),
+            },
         }),
     })
 }
