@@ -22,12 +22,12 @@ pub(super) fn set(
         let known: Vec<_> = element
             .list_properties()
             .iter()
-            .filter(|pspec| is_settable(pspec))
+            .filter(|pspec| is_settable(pspec) && !is_inherited(pspec))
             .map(|pspec| pspec.name().to_owned())
             .collect();
         let message = format!("{factory} has no property `{name}`");
-        return Err(at(property.name_span.as_ref(), message)
-            .suggest(name, known.iter().map(String::as_str)));
+        let place = property.name_span.as_ref().or(property.span.as_ref());
+        return Err(at(place, message).suggest(name, known.iter().map(String::as_str)));
     };
     if !is_settable(&pspec) {
         let message = format!("the property `{name}` of {factory} cannot be set");
@@ -50,6 +50,11 @@ pub(super) fn set(
 fn is_settable(pspec: &ParamSpec) -> bool {
     let flags = pspec.flags();
     flags.contains(glib::ParamFlags::WRITABLE) && !flags.contains(glib::ParamFlags::CONSTRUCT_ONLY)
+}
+
+/// Whether every element has it.
+fn is_inherited(pspec: &ParamSpec) -> bool {
+    [gst::Object::static_type(), gst::Element::static_type()].contains(&pspec.owner_type())
 }
 
 /// The value in the property's own type, or what it would take.
@@ -183,5 +188,18 @@ mod tests {
         assert_eq!(help, "did you mean `max-size-time`?");
         let (message, _) = refused("queue", "current-level-time", PropertyValue::Int(1)).unwrap();
         assert_eq!(message, "the property `current-level-time` of queue cannot be set");
+    }
+
+    #[test]
+    fn a_property_far_from_any_other_is_answered_with_all_of_them() {
+        gst::init().unwrap();
+        let element = gst::ElementFactory::make("volume").build().unwrap();
+        let value = PropertyValue::Text("tunnel".into());
+        let name = "carrier".to_owned();
+        let planned = Property { name, value, span: Some(4..5), name_span: None };
+        let error = set(&element, &planned, None).unwrap_err();
+        assert_eq!(error.span, Some(4..5));
+        let help = error.help.unwrap();
+        assert!(help.starts_with("known here: ") && help.contains("volume"), "{help}");
     }
 }
