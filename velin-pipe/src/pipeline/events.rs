@@ -1,6 +1,8 @@
 //! What `velinsink` and `velinsrc` tell, in words: one line for each event.
 
 use gst::prelude::*;
+use velin_core::session::Ended;
+use velin_core::wire::{CloseCode, CloseReason};
 
 use crate::plan::Direction;
 
@@ -17,6 +19,7 @@ pub(super) fn line(message: &gst::StructureRef, direction: Direction) -> Option<
         "peer-connected" => format!("peer connected: {}", peer()),
         // A sender also warns, with the same reason.
         "peer-lost" if direction == Direction::Send => return None,
+        "peer-lost" if is_goodbye(&text("reason")) => format!("peer left: {}", peer()),
         "peer-lost" => format!("peer lost: {}: {}", peer(), text("reason")),
         "stalled" => format!("nothing heard for a second: {}", peer()),
         "recovered" => {
@@ -51,6 +54,13 @@ fn short(recipient: &str) -> String {
         (Some(start), Some(end)) if recipient.len() > 12 => format!("{start}…{end}"),
         _ => recipient.to_owned(),
     }
+}
+
+/// Whether a session ended because the peer ended its program, as the element words it.
+fn is_goodbye(reason: &str) -> bool {
+    [CloseCode::OK, CloseCode::SHUTDOWN]
+        .iter()
+        .any(|code| Ended::ByPeer(CloseReason::new(*code, "")).to_string() == reason)
 }
 
 /// An event that this version has no words for.
@@ -96,6 +106,17 @@ mod tests {
             received(about("recovered", "").field("silence-ms", 1234u64)).unwrap(),
             "heard again after 1.2 s: age1…2pmq (192.168.1.5:50776)"
         );
+    }
+
+    #[test]
+    fn a_peer_that_ends_its_program_leaves_and_one_that_vanishes_is_lost() {
+        let lost = |ended: Ended| {
+            let message = about("peer-lost", "desk").field("reason", ended.to_string());
+            received(message).unwrap()
+        };
+        let closed = Ended::ByPeer(CloseReason::new(CloseCode::SHUTDOWN, ""));
+        assert_eq!(lost(closed), "peer left: desk (age1…2pmq, 192.168.1.5:50776)");
+        assert!(lost(Ended::Truncated).starts_with("peer lost: desk (age1…2pmq"));
     }
 
     #[test]

@@ -88,15 +88,16 @@ fn classify(element: String, factory: &str, error: &glib::Error, debug: &str) ->
 
 /// An error of our own elements: its text already says what to do.
 fn link_error(element: String, resource: Option<gst::ResourceError>, text: &str) -> Error {
+    // Their only files are the identity and the trust file.
+    let is_file = resource == Some(gst::ResourceError::OpenRead);
     let (message, help) = match split_advice(text) {
-        Some((message, help)) => (message.to_owned(), help.to_owned()),
-        None => {
-            (first_line(text), "GST_DEBUG=velin*:5 shows what the link did before that".to_owned())
-        }
+        Some((message, help)) => (message, help),
+        None if is_file => (text, "correct that file, or let VELIN_CONFIG_DIR name another folder"),
+        None => (text, "GST_DEBUG=velin*:5 shows what the link did before that"),
     };
+    let (message, help) = (first_line(message), help.to_owned());
     match resource {
         Some(gst::ResourceError::NotAuthorized) => Error::Refused { element, message, help },
-        // Their only files are the identity and the trust file.
         Some(gst::ResourceError::OpenRead | gst::ResourceError::Settings) => {
             Error::Configuration { element, message, help }
         }
