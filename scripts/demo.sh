@@ -9,6 +9,8 @@
 #   VELIN_DEMO_BIN=DIR               uses the programs in DIR instead of building them
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Nobody is asked anything; and where standard input is closed, no other file may take its place.
+exec </dev/null
 PATH="$PATH:$HOME/.cargo/bin"
 
 main() {
@@ -63,17 +65,6 @@ introduce() {
 }
 
 start_receiver() {
-    # Free ports, so that the demo runs beside a Velin in use.
-    local ports
-    ports=$(python3 - <<'PYTHON'
-import socket
-tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
-tcp.bind(("127.0.0.1", 0)), udp.bind(("127.0.0.1", 0))
-print(tcp.getsockname()[1], udp.getsockname()[1])
-PYTHON
-    )
-    read -r port audio_port <<<"$ports"
-
     local playback=()
     output=${VELIN_DEMO_OUTPUT:-}
     if [ -z "$output" ]; then
@@ -85,18 +76,24 @@ PYTHON
         parec --device=@DEFAULT_MONITOR@ --file-format=wav --rate=48000 --channels=2 \
             --format=s16le --latency-msec=50 "$heard" 2>"$folder/recorder.log" &
         recorder=$!
+        wait_for 5 recording || true # a silent output may be asleep
         playback=(--set 'playback=[{kind="device"}]')
     else
         say "no sound server here: writing what arrives to a WAV file"
         playback=(--set "playback=[{kind=\"file\",path=\"$heard\"}]")
     fi
 
+    # On ports that are free, so that the demo runs beside a Velin in use.
+    : >"$folder/receiver.log"
     VELIN_CONFIG_DIR="$folder/receiver" "$bin/velin-pipe" run presets/demo-receive.toml \
-        --set receive.port="$port" --set receive.audio-port="$audio_port" \
-        --set receive.bind=127.0.0.1 "${playback[@]}" \
-        --stats-json "$folder/receiver.json" > >(tee "$folder/receiver.log") 2>&1 &
+        --set receive.port=0 --set receive.audio-port=0 --set receive.bind=127.0.0.1 \
+        "${playback[@]}" --status 1s --stats-json "$folder/receiver.json" \
+        > >(tee "$folder/receiver.log") 2>&1 &
     receiver=$!
-    wait_for 20 listening || fail "the receiver does not listen" receiver
+    if ! wait_for 20 playing || ! alive "$receiver"; then
+        fail "the receiver does not begin" receiver
+    fi
+    port=$(sed -n 's/^listening: TCP port \([0-9]*\),.*/\1/p' "$folder/receiver.log")
 }
 
 start_sender() {
@@ -154,15 +151,16 @@ as() {
 # The age recipient in what `identity show` prints.
 recipient() { grep -om1 'age1[0-9a-z]*'; }
 
-# True once a socket listens on the receiver's port (state 0A), without disturbing it.
-listening() {
-    alive "$receiver" || return 0
-    grep -qiE ":$(printf %04X "$port") [0-9A-F]+:0000 0A" /proc/net/tcp /proc/net/tcp6 2>/dev/null
-}
+# True once the receiver listens and its output has settled, or it has ended.
+playing() { ended "$receiver" || grep -q ': playing ' "$folder/receiver.log"; }
+
+# True once there is more than a header.
+recording() { [ "$(stat -c %s "$heard" 2>/dev/null || echo 0)" -gt 4096 ]; }
 
 ended() { ! alive "$1"; }
 
-alive() { kill -0 "$1" 2>/dev/null && [ "$(ps -o stat= -p "$1" | cut -c1)" != Z ]; }
+# A zombie (state Z) has ended; its name is the second field.
+alive() { [ -r "/proc/$1/stat" ] && [ "$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1)" != Z ]; }
 
 wait_for() {
     local deadline=$((SECONDS + $1))

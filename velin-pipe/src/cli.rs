@@ -18,7 +18,7 @@ Exit codes:
   69   an element, a device or a peer is not available
   74   input or output failed
   77   the peer refused, or is not trusted
-  78   the configuration or the trust file is invalid
+  78   the identity, the trust file or a setting of the link is invalid
   130  a second signal cut the clean end short";
 
 /// Encrypted live audio between machines, from presets.
@@ -62,6 +62,10 @@ pub struct Run {
     /// Write a summary with all statistics to this file at the end.
     #[arg(long, value_name = "FILE")]
     pub stats_json: Option<PathBuf>,
+    /// How often level, delay and counters are shown: by default twice a second on a terminal,
+    /// every 10s elsewhere.
+    #[arg(long, value_name = "TIME")]
+    pub status: Option<TimeSpan>,
     /// Change a value of the preset, such as send.to=kitchen; may be repeated, the last one wins.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,

@@ -69,6 +69,16 @@ pub enum Error {
         /// What to do.
         help: String,
     },
+    /// The identity, the trust file or a setting of the link cannot be used.
+    #[error("{element}: {message}\n{help}")]
+    Configuration {
+        /// The element's name in the plan.
+        element: String,
+        /// What it reported.
+        message: String,
+        /// What to do.
+        help: String,
+    },
     /// A command about identity and trust failed.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -101,7 +111,7 @@ pub mod exit {
     pub const IO: u8 = 74;
     /// The peer refused us, or is not trusted (EX_NOPERM).
     pub const NO_PERMISSION: u8 = 77;
-    /// The configuration or the trust file is invalid (EX_CONFIG).
+    /// The identity, the trust file or another setting of the link is invalid (EX_CONFIG).
     pub const CONFIG: u8 = 78;
     /// A second signal cut the clean end short: 128 + SIGINT, as shells count.
     pub const INTERRUPTED: u8 = 130;
@@ -121,6 +131,7 @@ impl Error {
             | Self::Unavailable { .. } => exit::UNAVAILABLE,
             Self::Build(BuildError::Link { .. }) | Self::Pipeline { .. } => exit::PIPELINE,
             Self::Refused { .. } => exit::NO_PERMISSION,
+            Self::Configuration { .. } => exit::CONFIG,
             Self::Trust(error) => trust_code(error),
             Self::Command(error) => command_code(error),
         }
@@ -164,6 +175,7 @@ mod tests {
             (failed(|element, message, help| Error::Pipeline { element, message, help }), 1),
             (failed(|element, message, help| Error::Unavailable { element, message, help }), 69),
             (failed(|element, message, help| Error::Refused { element, message, help }), 77),
+            (failed(|element, message, help| Error::Configuration { element, message, help }), 78),
             (Error::NoInput { path: "x.wav".into() }, 66),
             (Error::Write { path: "x".into(), source: io::Error::other("full") }, 74),
             (Error::Load(LoadError::TooLong { path: "x".into() }), 65),

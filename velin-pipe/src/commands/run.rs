@@ -23,6 +23,7 @@ pub fn run(arguments: &Run) -> Result<(), Error> {
         title: preset.description.clone().unwrap_or_else(|| arguments.preset.clone()),
         duration: arguments.duration.map(|duration| duration.0),
         stats_json: arguments.stats_json.clone(),
+        status: arguments.status.map(|status| status.0),
     };
     pipeline::run(&plan, &preset.sources, &options)
 }

@@ -14,20 +14,21 @@ const REPEAT: Duration = Duration::from_secs(5);
 pub(super) struct Console {
     terminal: bool,
     drawn: bool,
+    every: Duration,
     next: Instant,
     last_line: Option<(String, Instant)>,
     out: Box<dyn Write>,
 }
 
 impl Console {
-    /// On stderr.
-    pub(super) fn new(now: Instant) -> Self {
-        Self::on(Box::new(io::stderr()), io::stderr().is_terminal(), now)
+    /// On stderr, with the live line `every` so often.
+    pub(super) fn new(every: Option<Duration>, now: Instant) -> Self {
+        Self::on(Box::new(io::stderr()), io::stderr().is_terminal(), every, now)
     }
 
-    fn on(out: Box<dyn Write>, terminal: bool, now: Instant) -> Self {
-        let first = if terminal { LIVE } else { PLAIN };
-        Self { terminal, drawn: false, next: now + first, last_line: None, out }
+    fn on(out: Box<dyn Write>, terminal: bool, every: Option<Duration>, now: Instant) -> Self {
+        let every = every.unwrap_or(if terminal { LIVE } else { PLAIN });
+        Self { terminal, drawn: false, every, next: now + every, last_line: None, out }
     }
 
     /// A line that stays. The same one again within five seconds is left out.
@@ -39,8 +40,10 @@ impl Console {
             return;
         }
         self.clear();
+        // Some of the words are a peer's: none of them may command the terminal.
+        let shown = text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}");
         // Nobody to tell when stderr is gone.
-        let _ = writeln!(self.out, "{text}");
+        let _ = writeln!(self.out, "{shown}");
         self.last_line = Some((text.to_owned(), now));
     }
 
@@ -49,7 +52,7 @@ impl Console {
         if now < self.next {
             return false;
         }
-        self.next = now + if self.terminal { LIVE } else { PLAIN };
+        self.next = now + self.every;
         true
     }
 
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn a_terminal_has_one_line_that_moves_and_lines_that_stay() {
         let (paper, now) = (Paper::default(), Instant::now());
-        let mut console = Console::on(Box::new(paper.clone()), true, now);
+        let mut console = Console::on(Box::new(paper.clone()), true, None, now);
         assert!(!console.is_due(now + Duration::from_millis(499)));
         assert!(console.is_due(now + LIVE));
         assert!(!console.is_due(now + LIVE));
@@ -113,7 +116,7 @@ mod tests {
     #[test]
     fn without_a_terminal_there_are_no_control_characters_and_fewer_lines() {
         let (paper, now) = (Paper::default(), Instant::now());
-        let mut console = Console::on(Box::new(paper.clone()), false, now);
+        let mut console = Console::on(Box::new(paper.clone()), false, None, now);
         assert!(!console.is_due(now + Duration::from_secs(9)));
         assert!(console.is_due(now + PLAIN));
         console.live("one");
@@ -124,10 +127,28 @@ mod tests {
     #[test]
     fn the_same_line_again_is_not_news() {
         let (paper, now) = (Paper::default(), Instant::now());
-        let mut console = Console::on(Box::new(paper.clone()), false, now);
+        let mut console = Console::on(Box::new(paper.clone()), false, None, now);
         console.line("lost", now);
         console.line("lost", now + Duration::from_secs(1));
         console.line("lost", now + Duration::from_secs(6));
         assert_eq!(printed(&paper), "lost\nlost\n");
+    }
+
+    #[test]
+    fn the_live_line_comes_as_often_as_asked() {
+        let (paper, now) = (Paper::default(), Instant::now());
+        let every = Duration::from_secs(1);
+        let mut console = Console::on(Box::new(paper), false, Some(every), now);
+        assert!(!console.is_due(now));
+        assert!(console.is_due(now + every));
+        assert!(!console.is_due(now + every));
+    }
+
+    #[test]
+    fn words_from_elsewhere_do_not_command_the_terminal() {
+        let (paper, now) = (Paper::default(), Instant::now());
+        let mut console = Console::on(Box::new(paper.clone()), true, None, now);
+        console.line("evil\x1b[2J\rname", now);
+        assert_eq!(printed(&paper), "evil\u{fffd}[2J\u{fffd}name\n");
     }
 }

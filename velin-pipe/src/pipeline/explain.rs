@@ -3,6 +3,7 @@
 use gst::glib;
 use gst::prelude::*;
 
+use super::stats;
 use crate::error::Error;
 
 /// What kind of place an element is: the same error means different things there.
@@ -28,15 +29,27 @@ pub(super) fn error(
     classify(element, &factory, error, debug.unwrap_or_default())
 }
 
+/// The line for a warning that `source` posted.
+pub(super) fn warning(
+    source: Option<&gst::Object>,
+    error: &glib::Error,
+    debug: Option<&str>,
+) -> String {
+    let name = source.map_or_else(String::new, |source| format!("{}: ", source.name()));
+    let is_ours =
+        source.and_then(|source| source.downcast_ref::<gst::Element>()).is_some_and(stats::is_link);
+    // Behind file and function, our own elements say what they do about it.
+    let then = debug.filter(|_| is_ours).and_then(|debug| debug.lines().nth(1)).unwrap_or_default();
+    let then = if then.is_empty() { String::new() } else { format!(" ({then})") };
+    format!("warning: {name}{}{then}", error.message())
+}
+
 fn classify(element: String, factory: &str, error: &glib::Error, debug: &str) -> Error {
     let place = place(factory);
     let message = error.message().to_owned();
     let resource = error.kind::<gst::ResourceError>();
-    if resource == Some(gst::ResourceError::NotAuthorized) {
-        let help = own_advice(&message)
-            .unwrap_or("trust it with: velin-pipe trust add age1… --name NAME")
-            .to_owned();
-        return Error::Refused { element, message: first_line(&message), help };
+    if place == Place::Link {
+        return link_error(element, resource, &message);
     }
     // A device that is not there shows itself only by not agreeing on a format.
     let no_device = message.contains("No such entity");
@@ -48,12 +61,10 @@ fn classify(element: String, factory: &str, error: &glib::Error, debug: &str) ->
         }
         Place::Device => "is PulseAudio or PipeWire running? `pactl info` shows it",
         Place::File => "check the path and its permissions",
-        Place::Link => own_advice(&message)
-            .unwrap_or("GST_DEBUG=velin*:5 shows what the link did before that"),
-        Place::Other if no_format => {
+        Place::Link | Place::Other if no_format => {
             "these formats do not fit: remove rate, channels or format, or check the fragment"
         }
-        Place::Other => "GST_DEBUG=3 shows what happened before that",
+        Place::Link | Place::Other => "GST_DEBUG=3 shows what happened before that",
     }
     .to_owned();
     let message = first_line(&message);
@@ -75,9 +86,41 @@ fn classify(element: String, factory: &str, error: &glib::Error, debug: &str) ->
     }
 }
 
-/// Our own elements say what to do on the message's second line.
-fn own_advice(message: &str) -> Option<&str> {
-    message.split_once('\n').map(|(_, advice)| advice.trim()).filter(|advice| !advice.is_empty())
+/// An error of our own elements: its text already says what to do.
+fn link_error(element: String, resource: Option<gst::ResourceError>, text: &str) -> Error {
+    // Their only files are the identity and the trust file.
+    let is_file = resource == Some(gst::ResourceError::OpenRead);
+    let (message, help) = match split_advice(text) {
+        Some((message, help)) => (message, help),
+        None if is_file => (text, "correct that file, or let VELIN_CONFIG_DIR name another folder"),
+        None => (text, "GST_DEBUG=velin*:5 shows what the link did before that"),
+    };
+    let (message, help) = (first_line(message), help.to_owned());
+    match resource {
+        Some(gst::ResourceError::NotAuthorized) => Error::Refused { element, message, help },
+        Some(gst::ResourceError::OpenRead | gst::ResourceError::Settings) => {
+            Error::Configuration { element, message, help }
+        }
+        // A port that is taken, or a peer that is not there or not there any more.
+        Some(
+            gst::ResourceError::Busy
+            | gst::ResourceError::NotFound
+            | gst::ResourceError::OpenWrite
+            | gst::ResourceError::Read
+            | gst::ResourceError::Write,
+        ) => Error::Unavailable { element, message, help },
+        _ => Error::Pipeline { element, message, help },
+    }
+}
+
+/// What happened, and what to do about it: the next line, sentence or half sentence.
+fn split_advice(text: &str) -> Option<(&str, &str)> {
+    let split = |separator: &str| {
+        let (message, advice) = text.split_once(separator)?;
+        Some((message.trim(), advice.trim())).filter(|(_, advice)| !advice.is_empty())
+    };
+    let earliest = [". ", "; "].into_iter().filter_map(|s| Some((text.find(s)?, s))).min();
+    split("\n").or_else(|| split(earliest?.1))
 }
 
 fn first_line(message: &str) -> String {
@@ -109,12 +152,6 @@ mod tests {
 
     #[test]
     fn each_place_has_its_own_advice_and_exit_code() {
-        let refused = glib::Error::new(gst::ResourceError::NotAuthorized, "not trusted\ndo this");
-        assert_eq!(
-            classified("velinsink", refused, ""),
-            (77, "x: not trusted\ndo this".to_owned())
-        );
-
         let dead = glib::Error::new(gst::ResourceError::OpenRead, "Failed to connect");
         let (code, text) = classified("pulsesrc", dead, "");
         assert!(code == 69 && text.contains("pactl info"), "{text}");
@@ -129,5 +166,36 @@ mod tests {
 
         let gone = glib::Error::new(gst::ResourceError::NotFound, "no such file");
         assert_eq!(classified("filesrc", gone, "").0, 69);
+    }
+
+    #[test]
+    fn our_own_elements_say_what_to_do_next_and_their_errors_keep_apart() {
+        use gst::ResourceError as R;
+        for (kind, code, text, said) in [
+            (
+                R::NotAuthorized,
+                77,
+                "This device does not trust it. If it is yours, run: velin-pipe trust add age1x",
+                "x: This device does not trust it\nIf it is yours, run: velin-pipe trust add age1x",
+            ),
+            (
+                R::Busy,
+                69,
+                "port 1 is in use; choose another",
+                "x: port 1 is in use\nchoose another",
+            ),
+            (R::OpenWrite, 69, "nobody at 10.0.0.1:4; wait", "x: nobody at 10.0.0.1:4\nwait"),
+            (R::Read, 69, "gone\nwait", "x: gone\nwait"),
+            (R::OpenRead, 78, "no home; make one. Now", "x: no home\nmake one. Now"),
+            (
+                R::Failed,
+                1,
+                "strange",
+                "x: strange\nGST_DEBUG=velin*:5 shows what the link did before that",
+            ),
+        ] {
+            let error = glib::Error::new(kind, text);
+            assert_eq!(classified("velinsink", error, ""), (code, said.to_owned()));
+        }
     }
 }

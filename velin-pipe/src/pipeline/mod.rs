@@ -4,12 +4,15 @@ pub mod build;
 
 mod clock;
 mod console;
+mod devices;
+mod events;
 mod explain;
 mod packages;
 mod probe;
 mod property;
 mod register;
 mod run;
+mod running;
 mod stats;
 
 pub use build::BuildError;

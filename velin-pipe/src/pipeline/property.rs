@@ -4,7 +4,7 @@ use gst::glib::{self, ParamSpec, Value};
 use gst::prelude::*;
 
 use crate::plan::{Property, PropertyValue};
-use crate::preset::diagnostic::{Diagnostic, Span};
+use crate::preset::diagnostic::{Diagnostic, Span, nearest};
 
 /// Sets `property`; `entry` is where the element was asked for, for want of a better place.
 pub(super) fn set(
@@ -19,15 +19,9 @@ pub(super) fn set(
         None => Diagnostic::whole(message),
     };
     let Some(pspec) = element.find_property(name) else {
-        let known: Vec<_> = element
-            .list_properties()
-            .iter()
-            .filter(|pspec| is_settable(pspec))
-            .map(|pspec| pspec.name().to_owned())
-            .collect();
         let message = format!("{factory} has no property `{name}`");
-        return Err(at(property.name_span.as_ref(), message)
-            .suggest(name, known.iter().map(String::as_str)));
+        let place = property.name_span.as_ref().or(property.span.as_ref());
+        return Err(at(place, message).suggest(name, candidates(element, name)));
     };
     if !is_settable(&pspec) {
         let message = format!("the property `{name}` of {factory} cannot be set");
@@ -50,6 +44,20 @@ pub(super) fn set(
 fn is_settable(pspec: &ParamSpec) -> bool {
     let flags = pspec.flags();
     flags.contains(glib::ParamFlags::WRITABLE) && !flags.contains(glib::ParamFlags::CONSTRUCT_ONLY)
+}
+
+/// The properties that `wanted` may mean: all if one of them is close to it, else the element's
+/// own ones, without those that any source or sink has.
+fn candidates(element: &gst::Element, wanted: &str) -> Vec<&'static str> {
+    let pspecs = element.list_properties();
+    let all = pspecs.iter().filter(|pspec| is_settable(pspec));
+    if nearest(wanted, all.clone().map(|pspec| pspec.name())).is_some() {
+        return all.map(|pspec| pspec.name()).collect();
+    }
+    all.filter(|pspec| !pspec.owner_type().name().starts_with("GstBase"))
+        .filter(|pspec| pspec.owner_type() != gst::Object::static_type())
+        .map(|pspec| pspec.name())
+        .collect()
 }
 
 /// The value in the property's own type, or what it would take.
@@ -183,5 +191,19 @@ mod tests {
         assert_eq!(help, "did you mean `max-size-time`?");
         let (message, _) = refused("queue", "current-level-time", PropertyValue::Int(1)).unwrap();
         assert_eq!(message, "the property `current-level-time` of queue cannot be set");
+    }
+
+    #[test]
+    fn a_property_far_from_any_other_is_answered_with_all_of_them() {
+        gst::init().unwrap();
+        let element = gst::ElementFactory::make("fakesink").build().unwrap();
+        let value = PropertyValue::Text("tunnel".into());
+        let name = "carrier".to_owned();
+        let planned = Property { name, value, span: Some(4..5), name_span: None };
+        let error = set(&element, &planned, None).unwrap_err();
+        assert_eq!(error.span, Some(4..5));
+        let help = error.help.unwrap();
+        assert!(help.starts_with("known here: ") && help.contains("num-buffers"), "{help}");
+        assert!(!help.contains("max-lateness"), "every sink has it: {help}");
     }
 }

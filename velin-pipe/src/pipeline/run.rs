@@ -1,5 +1,6 @@
 //! Running what was built: one loop on the main thread for the messages of all pipelines.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use gst::prelude::*;
 use serde_json::{Value, json};
 
 use super::build::{self, Built};
-use super::clock::{ClockCheck, ClockGuard};
+use super::clock::ClockCheck;
 use super::console::Console;
-use super::{explain, stats};
+use super::running::Running;
+use super::{events, explain, stats};
 use crate::error::{Error, exit};
 use crate::plan::{Direction, Plan};
 use crate::preset::diagnostic::Sources;
@@ -34,6 +36,9 @@ pub struct RunOptions {
     pub duration: Option<Duration>,
     /// Where the summary goes.
     pub stats_json: Option<PathBuf>,
+    /// How often the live line is shown, instead of twice a second on a terminal and every ten
+    /// seconds elsewhere.
+    pub status: Option<Duration>,
 }
 
 /// Builds and runs `plan` until it ends, fails, its time is up or a signal ends it.
@@ -43,7 +48,7 @@ pub struct RunOptions {
 pub fn run(plan: &Plan, sources: &Arc<Sources>, options: &RunOptions) -> Result<(), Error> {
     let built = build::build(plan, sources)?;
     let stop = watch_signals()?;
-    let mut runner = Runner::new(built, stop, options.duration);
+    let mut runner = Runner::new(built, stop, options);
     runner.console.line(&options.title, runner.started);
     let result = runner.run();
     runner.console.clear();
@@ -86,22 +91,12 @@ struct Runner {
     first_error: Option<Error>,
     errors: Vec<String>,
     warnings: Vec<String>,
-}
-
-struct Running {
-    built: Built,
-    clock: ClockGuard,
-    has_level: bool,
-    level_db: Option<f64>,
-    clock_name: Option<String>,
-    announced: bool,
-    /// Whether a looped source was told where its end is.
-    loop_set: bool,
-    ended: bool,
+    /// The elements that said that they call somebody; after that only changes are news.
+    calling: HashSet<String>,
 }
 
 impl Runner {
-    fn new(built: Vec<Built>, stop: Arc<AtomicBool>, duration: Option<Duration>) -> Self {
+    fn new(built: Vec<Built>, stop: Arc<AtomicBool>, options: &RunOptions) -> Self {
         let (sender, messages) = channel();
         let mut pipelines = Vec::new();
         for (index, built) in built.into_iter().enumerate() {
@@ -113,39 +108,29 @@ impl Runner {
                     gst::BusSyncReply::Drop
                 });
             }
-            pipelines.push(Running {
-                has_level: built
-                    .pipeline
-                    .iterate_all_by_element_factory_name("level")
-                    .next()
-                    .is_ok_and(|level| level.is_some()),
-                built,
-                clock: ClockGuard::default(),
-                level_db: None,
-                clock_name: None,
-                announced: false,
-                loop_set: false,
-                ended: false,
-            });
+            pipelines.push(Running::new(built));
         }
         let started = Instant::now();
         Self {
             pipelines,
             messages,
-            console: Console::new(started),
+            console: Console::new(options.status, started),
             stop,
             started,
-            duration,
+            duration: options.duration,
             ending: None,
             first_error: None,
             errors: Vec::new(),
             warnings: Vec::new(),
+            calling: HashSet::new(),
         }
     }
 
     fn run(&mut self) -> Result<(), Error> {
         for index in 0..self.pipelines.len() {
-            self.start(index);
+            if self.pipelines[index].begin(Instant::now()).is_err() {
+                self.state_change_failed(index);
+            }
         }
         loop {
             match self.messages.recv_timeout(TICK) {
@@ -159,15 +144,6 @@ impl Runner {
             }
         }
         self.first_error.take().map_or(Ok(()), Err)
-    }
-
-    fn start(&mut self, index: usize) {
-        let built = &self.pipelines[index].built;
-        // A loop is set up while its start is waiting; PLAYING follows then.
-        let state = if built.looped { gst::State::Paused } else { gst::State::Playing };
-        if built.pipeline.set_state(state).is_err() {
-            self.state_change_failed(index);
-        }
     }
 
     /// The reason is on the bus, if the element gave one.
@@ -204,13 +180,9 @@ impl Runner {
                 self.fail(index, error);
             }
             MessageView::Warning(message) => {
-                let name =
-                    message.src().map_or_else(String::new, |src| format!("{}: ", src.name()));
-                let text = format!("warning: {name}{}", message.error().message());
-                self.console.line(&text, now);
-                self.warnings.push(text);
-                // A summary is read by people: the first ones tell the story.
-                self.warnings.truncate(100);
+                let debug = message.debug();
+                let text = explain::warning(message.src(), &message.error(), debug.as_deref());
+                self.warn(text, now);
             }
             MessageView::Eos(_) => self.ended(index, now),
             MessageView::Latency(_) => {
@@ -234,8 +206,12 @@ impl Runner {
                 }
             }
             MessageView::Progress(message) => {
-                let (_, code, text) = message.get();
-                self.console.line(&format!("{code}: {text}"), now);
+                let (kind, _, text) = message.get();
+                let from = message.src().map_or_else(String::new, |src| src.name().to_string());
+                // That it worked, failed or is tried again is said in messages of its own.
+                if kind == gst::ProgressType::Start && self.calling.insert(from) {
+                    self.console.line(text, now);
+                }
             }
             MessageView::StateChanged(message)
                 if from_pipeline && message.current() == gst::State::Playing =>
@@ -246,10 +222,10 @@ impl Runner {
                 if self.pipelines[index].built.looped && !self.pipelines[index].loop_set =>
             {
                 self.pipelines[index].loop_set = true;
-                self.play_from_start(index, gst::SeekFlags::FLUSH);
+                self.seek_to_start(index, gst::SeekFlags::FLUSH);
             }
             MessageView::SegmentDone(_) if self.ending.is_none() => {
-                self.play_from_start(index, gst::SeekFlags::empty());
+                self.seek_to_start(index, gst::SeekFlags::empty());
             }
             // A loop ends with a segment, never with EOS.
             MessageView::SegmentDone(_) => self.ended(index, now),
@@ -267,19 +243,21 @@ impl Runner {
             self.pipelines[index].level_db = Some(db);
             return;
         }
-        if let Some(event) = structure.name().strip_prefix("velin/") {
-            let mut text = event.replace('-', " ");
-            for (name, value) in structure.iter() {
-                if let Ok(value) = value.serialize() {
-                    text += &format!("  {name}={value}");
-                }
-            }
+        let direction = self.pipelines[index].built.direction;
+        if let Some(text) = events::line(structure, direction) {
             self.console.line(&text, now);
         }
     }
 
+    fn warn(&mut self, text: String, now: Instant) {
+        self.console.line(&text, now);
+        self.warnings.push(text);
+        // A summary is read by people: the first ones tell the story.
+        self.warnings.truncate(100);
+    }
+
     /// Lets a looped source begin again, or for the first time.
-    fn play_from_start(&mut self, index: usize, flags: gst::SeekFlags) {
+    fn seek_to_start(&mut self, index: usize, flags: gst::SeekFlags) {
         let pipeline = self.pipelines[index].built.pipeline.clone();
         let sought = pipeline.seek(
             1.0,
@@ -291,11 +269,7 @@ impl Runner {
         );
         if sought.is_err() {
             let text = "warning: this file cannot be played in a loop; it is played once";
-            self.console.line(text, Instant::now());
-            self.warnings.push(text.to_owned());
-        }
-        if pipeline.set_state(gst::State::Playing).is_err() {
-            self.state_change_failed(index);
+            self.warn(text.to_owned(), Instant::now());
         }
     }
 
@@ -329,7 +303,10 @@ impl Runner {
             }
         }
         for index in 0..self.pipelines.len() {
-            self.announce(index, now);
+            self.release(index, now);
+            if let Some(text) = self.pipelines[index].announcement() {
+                self.console.line(&text, now);
+            }
         }
         if self.console.is_due(now) && self.ending.is_none() {
             let line = self.live_line();
@@ -337,26 +314,19 @@ impl Runner {
         }
     }
 
-    /// Says once what a pipeline runs on.
-    fn announce(&mut self, index: usize, now: Instant) {
-        let running = &self.pipelines[index];
-        let settled = running.clock.is_settled(running.built.direction);
-        if running.announced || running.ended || !settled {
+    fn release(&mut self, index: usize, now: Instant) {
+        if self.ending.is_some() {
             return;
         }
-        let name = &running.built.name;
-        let clock = running.clock_name.as_deref().unwrap_or("no clock");
-        let mut text = format!("{name}: playing on {clock}");
-        let mut query = gst::query::Latency::new();
-        if running.built.pipeline.query(&mut query) {
-            let (live, min, _) = query.result();
-            if live {
-                let millis = min.nseconds() as f64 / 1e6;
-                text += &format!(", pipeline latency {millis:.1} ms");
+        match self.pipelines[index].release(now) {
+            Ok(true) => {}
+            Ok(false) => {
+                let name = &self.pipelines[index].built.name;
+                let text = format!("{name}: nobody takes it yet; it begins nevertheless");
+                self.console.line(&text, now);
             }
+            Err(_) => self.state_change_failed(index),
         }
-        self.pipelines[index].announced = true;
-        self.console.line(&text, now);
     }
 
     fn live_line(&self) -> String {
@@ -366,9 +336,7 @@ impl Runner {
         let mut figures = stats::Figures::default();
         let mut level: Option<f64> = None;
         for pipeline in self.pipelines.iter().filter(|p| p.built.direction == shown) {
-            let elements = stats::of(&pipeline.built.pipeline);
-            let own = stats::Figures::of(elements.iter().map(|(_, stats)| stats.as_ref()));
-            figures = figures.and(own);
+            figures = figures.and(pipeline.figures());
             level = match (level, pipeline.level_db) {
                 (Some(a), Some(b)) => Some(a.max(b)),
                 (a, b) => a.or(b),
@@ -401,7 +369,7 @@ impl Runner {
             // comes before any audio.
             let (_, state, _) = pipeline.built.pipeline.state(gst::ClockTime::ZERO);
             let is_silent = pipeline.has_level && pipeline.level_db.is_none();
-            if state < gst::State::Paused || is_silent {
+            if state < gst::State::Paused || is_silent || pipeline.held.is_some() {
                 pipeline.ended = true;
             } else if !pipeline.ended {
                 // On a thread of its own: a source whose sink is stuck keeps the caller waiting.
@@ -420,28 +388,11 @@ impl Runner {
     }
 
     fn summary(&self, error: Option<&Error>) -> Value {
-        let mut elements = Vec::new();
-        for pipeline in &self.pipelines {
-            for (element, stats) in stats::of(&pipeline.built.pipeline) {
-                elements.push(json!({
-                    "pipeline": pipeline.built.name,
-                    "name": element.name().as_str(),
-                    "factory": element.factory().map(|factory| factory.name().to_string()),
-                    "stats": stats::json(&stats),
-                }));
-            }
-        }
-        let pipelines = self.pipelines.iter().map(|pipeline| {
-            let position = pipeline.built.pipeline.query_position::<gst::ClockTime>();
-            json!({
-                "name": pipeline.built.name,
-                "clock": pipeline.clock_name,
-                "position-seconds": position.map(gst::ClockTime::seconds_f64),
-            })
-        });
+        let pipelines: Vec<_> = self.pipelines.iter().map(Running::summary).collect();
+        let elements: Vec<_> = self.pipelines.iter().flat_map(Running::element_summaries).collect();
         json!({
             "duration-seconds": self.started.elapsed().as_secs_f64(),
-            "pipelines": pipelines.collect::<Vec<_>>(),
+            "pipelines": pipelines,
             "elements": elements,
             "exit-code": error.map_or(0, Error::exit_code),
             "errors": self.errors,

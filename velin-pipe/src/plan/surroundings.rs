@@ -86,7 +86,7 @@ impl Surroundings {
         match labelled[..] {
             [device] => Ok(device.id.clone()),
             [] => Err(Diagnostic::at(wanted.span(), format!("there is no device `{name}`"))
-                .suggest(name, all().flat_map(|d| [d.label.as_str(), d.id.as_str()]))),
+                .suggest_and_list(name, all().flat_map(|d| [d.label.as_str(), d.id.as_str()]))),
             _ => {
                 let ids: Vec<_> = labelled.iter().map(|device| device.id.as_str()).collect();
                 Err(Diagnostic::at(wanted.span(), format!("several devices are called `{name}`"))

@@ -244,7 +244,7 @@ impl Findings {
         let entry = entry.into_inner();
         self.time_range(entry.packet_time.as_ref(), PACKET_TIMES, "a packet time");
         self.recipient(entry.peer.as_ref());
-        let audio_port = self.port(entry.audio_port, 1);
+        let audio_port = self.port(entry.audio_port, 0);
         if let Some(stream) = &entry.stream {
             self.stream_name(stream);
             if many_captures {

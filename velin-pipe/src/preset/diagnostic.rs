@@ -135,6 +135,21 @@ impl Diagnostic {
             None => self.help(format!("known here: {}", known.join(", "))),
         }
     }
+
+    /// As [`suggest`](Self::suggest), with the list in any case.
+    #[must_use]
+    pub fn suggest_and_list<'k>(
+        self,
+        found: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> Self {
+        let known: Vec<_> = known.into_iter().collect();
+        let all = known.join(", ");
+        match nearest(found, known.iter().copied()) {
+            Some(best) => self.help(format!("did you mean `{best}`? Known here: {all}")),
+            None => self.help(format!("known here: {all}")),
+        }
+    }
 }
 
 /// All that is wrong with one preset.

@@ -115,7 +115,7 @@ pub struct Send {
     pub qos: Option<Spanned<Dscp>>,
     /// How the link is carried.
     pub carrier: Option<Spanned<Carrier>>,
-    /// The other side's UDP port.
+    /// This side's UDP port.
     pub audio_port: Option<Spanned<u16>>,
     /// The local address.
     pub bind: Option<Spanned<String>>,

@@ -136,7 +136,7 @@ pub struct Send {
     pub qos: Option<Spanned<Dscp>>,
     /// How the link is carried.
     pub carrier: Option<Spanned<Carrier>>,
-    /// The UDP port of the other side, where it is not the usual one.
+    /// The UDP port of this side; any free one when left out.
     pub audio_port: Option<Spanned<i64>>,
     /// The local address to send from.
     pub bind: Option<Spanned<String>>,
