@@ -304,7 +304,7 @@ fn plugin_folder() -> &'static Path {
     FOLDER.get_or_init(|| {
         let plugin = newest_plugin();
         let profile = plugin.ancestors().find(|f| f.join(".fingerprint").exists());
-        let folder = profile.unwrap_or(Path::new("/tmp")).join("gst-plugins");
+        let folder = profile.unwrap_or_else(|| Path::new("/tmp")).join("gst-plugins");
         let link = folder.join("libgstvelin.so");
         let made = fs::create_dir_all(&folder).and_then(|()| {
             if fs::read_link(&link).is_ok_and(|target| target == plugin) {
@@ -342,7 +342,8 @@ mod tests {
 
     #[test]
     fn numbers_are_read_from_messages() {
-        let line = "Got message #8 (element): velin/listening, port=(uint)49000, audio-port=(uint)1;";
+        let line =
+            "Got message #8 (element): velin/listening, port=(uint)49000, audio-port=(uint)1;";
         assert_eq!(number_after(line, "port=(uint)"), Some(49_000_u16));
         assert_eq!(number_after(line, "audio-port=(uint)"), Some(1_u16));
         assert_eq!(number_after::<u16>(line, "other="), None);

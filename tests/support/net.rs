@@ -60,7 +60,8 @@ pub fn available() -> Result<(), String> {
     }
     let name = unique_name("probe");
     ip(&["netns", "add", &name]).map_err(|e| format!("no network namespaces here: {e}"))?;
-    let joined = ip(&["-n", &name, "link", "add", "name", "a", "type", "veth", "peer", "name", "b"]);
+    let joined =
+        ip(&["-n", &name, "link", "add", "name", "a", "type", "veth", "peer", "name", "b"]);
     let _ = ip(&["netns", "del", &name]);
     joined.map(drop).map_err(|e| format!("no veth devices here: {e}"))
 }
@@ -88,7 +89,10 @@ impl Namespaces {
             let no_check = "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad";
             ip(&["netns", "exec", name, "sh", "-c", no_check])?;
         }
-        ip(&["-n", a, "link", "add", "name", CABLE, "type", "veth", "peer", "name", CABLE, "netns", b])?;
+        ip(&[
+            "-n", a, "link", "add", "name", CABLE, "type", "veth", "peer", "name", CABLE, "netns",
+            b,
+        ])?;
         for side in [Side::A, Side::B] {
             let name = pair.name(side);
             ip(&["-n", name, "link", "set", "lo", "up"])?;

@@ -58,6 +58,7 @@ pub struct StreamKey {
 }
 
 /// What becomes of an offer.
+#[allow(clippy::large_enum_variant)] // Made once per stream and taken apart at once.
 #[derive(Debug)]
 pub enum Verdict {
     /// Play it.
