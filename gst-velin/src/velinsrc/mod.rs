@@ -23,6 +23,7 @@
  *
  * Since: 0.1
  */
+#[allow(rustdoc::broken_intra_doc_links)] // The notation of GStreamer's documentation tool.
 mod imp;
 mod receiver;
 mod report;
