@@ -45,6 +45,8 @@ struct Inner {
     receivers: HashMap<StreamId, ReceiverHalf>,
     /// Bytes for the TCP connection, in order.
     pending: Vec<u8>,
+    /// When the task wakes up by itself.
+    armed: Option<MonoTime>,
 }
 
 /// What the owner of a connection does about its events. Runs on the connection's task, with no
@@ -63,7 +65,12 @@ impl Connection {
             index,
             udp,
             tcp_media: Arc::new(TcpMedia::new()),
-            inner: Mutex::new(Inner { session, receivers: HashMap::new(), pending: Vec::new() }),
+            inner: Mutex::new(Inner {
+                session,
+                receivers: HashMap::new(),
+                pending: Vec::new(),
+                armed: None,
+            }),
             wake: Notify::new(),
         }
     }
@@ -132,7 +139,7 @@ impl Connection {
                 written = 0;
                 self.refill(&mut out);
             }
-            let deadline = self.lock().session.poll_timeout().map(clock::instant);
+            let deadline = self.arm().map(clock::instant);
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -204,6 +211,13 @@ impl Connection {
         }
     }
 
+    /// Notes when the task has to wake up at the latest.
+    fn arm(&self) -> Option<MonoTime> {
+        let mut inner = self.lock();
+        inner.armed = inner.session.poll_timeout();
+        inner.armed
+    }
+
     /// Takes out what the session wants sent, lets go of the lock, and sends.
     fn flush(&self, mut inner: MutexGuard<'_, Inner>) {
         // Nothing is allocated unless there is something to send.
@@ -218,7 +232,10 @@ impl Connection {
             inner.pending = Vec::new();
             inner.session.handle_stream_end();
         }
-        let busy = !inner.pending.is_empty() || inner.session.has_events();
+        // What arrived may have brought a timeout nearer than the one the task sleeps for.
+        let earlier =
+            inner.session.poll_timeout().is_some_and(|t| inner.armed.is_none_or(|a| t < a));
+        let busy = earlier || !inner.pending.is_empty() || inner.session.has_events();
         drop(inner);
         for (to, packet) in datagrams {
             self.udp.send(to, &packet);

@@ -1,10 +1,13 @@
 //! The way out of one stream to one peer, for the streaming thread.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use velin_core::session::{MediaError, MediaTx, Route};
+use velin_core::time::MonoTime;
 use velin_core::wire::AudioHeader;
 
+use super::clock;
 use super::tcp_media::TcpMedia;
 use super::udp::UdpShared;
 
@@ -14,11 +17,12 @@ pub struct Outlet {
     tx: MediaTx,
     udp: Arc<UdpShared>,
     tcp: Arc<TcpMedia>,
+    since: MonoTime,
 }
 
 impl Outlet {
     pub(crate) fn new(tx: MediaTx, udp: Arc<UdpShared>, tcp: Arc<TcpMedia>) -> Self {
-        Self { tx, udp, tcp }
+        Self { tx, udp, tcp, since: clock::now() }
     }
 
     /// Sends the payload that stands at `packet[32..32 + payload_len]`; `packet` has 48 bytes
@@ -39,6 +43,11 @@ impl Outlet {
     /// Our UDP port.
     pub fn local_port(&self) -> u16 {
         self.udp.local().port()
+    }
+
+    /// How long the peer has been taking the stream.
+    pub fn uptime(&self) -> Duration {
+        clock::now().since(self.since)
     }
 
     /// Packets and bytes sealed so far.

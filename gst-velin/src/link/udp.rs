@@ -250,6 +250,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sockets_carry_the_dscp_they_were_given() {
+        let bound = |dscp| bound_socket("127.0.0.1:0".parse().unwrap(), dscp).unwrap();
+        let tos = |socket: &UdpSocket| socket2::SockRef::from(socket).tos_v4().unwrap();
+        assert_eq!(tos(&bound(Some(46))), 46 << 2);
+        assert_eq!(tos(&bound(Some(0))), 0);
+        assert_eq!(tos(&bound(None)), 0);
+    }
+
+    #[test]
     fn addresses_keep_what_names_them() {
         let mapped: SocketAddr = "[::ffff:192.0.2.7]:5".parse().unwrap();
         assert_eq!(canonical(mapped), "192.0.2.7:5".parse().unwrap());

@@ -425,6 +425,8 @@ impl VelinSink {
             .field("session-state", state)
             .field("sessions", sessions)
             .field("route", outlet.as_ref().map_or("none", |o| route_name(o.route())))
+            .field("uptime-ms", outlet.as_ref().map_or(0, |o| millis(o.uptime())))
+            .field("bit-rate", c.bit_rate.load(Ordering::Relaxed))
             .field("frames", c.frames.load(Ordering::Relaxed))
             .field("packets-sent", c.blocks.load(Ordering::Relaxed))
             .field("packets-dropped", c.dropped.load(Ordering::Relaxed))
@@ -436,4 +438,8 @@ impl VelinSink {
 /// How long `frames` last.
 fn time_of(frames: usize, pcm: PcmFormat) -> gst::ClockTime {
     gst::ClockTime::try_from(pcm.rate.duration_of(frames as u64)).unwrap_or_default()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -18,6 +18,8 @@ pub(super) struct SendCounters {
     /// Blocks that had nowhere to go: no receiver, or the system refused the packet.
     pub(super) dropped: AtomicU64,
     pub(super) bytes: AtomicU64,
+    /// Bits per second on the way to the receiver, over the last second of input.
+    pub(super) bit_rate: AtomicU64,
 }
 
 /// Cuts the input into blocks and sends each as soon as it is full.
@@ -39,6 +41,8 @@ pub(super) struct Packetizer {
     muted: bool,
     packet: Vec<u8>,
     samples: Vec<f32>,
+    /// Frames and bytes of the second under way.
+    window: (u64, u64),
 }
 
 impl Packetizer {
@@ -58,6 +62,7 @@ impl Packetizer {
             muted: false,
             packet: vec![0; bytes + MEDIA_OVERHEAD],
             samples: vec![0.0; samples],
+            window: (0, 0),
             format,
             out,
             counters,
@@ -136,6 +141,7 @@ impl Packetizer {
                 self.counters.blocks.fetch_add(1, Ordering::Relaxed);
                 let bytes = (length + MEDIA_OVERHEAD) as u64;
                 self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.window.1 += bytes;
             }
             // Between the end of a session and the next one.
             Some(Ok(false) | Err(MediaError::Closed)) | None | Some(Err(_)) => {
@@ -144,10 +150,22 @@ impl Packetizer {
         }
         let frames = u64::from(self.format.frames_per_block);
         self.counters.frames.fetch_add(frames, Ordering::Relaxed);
+        self.measure(frames);
         self.index.0 = self.index.0.wrapping_add(1);
         self.ts.0 += frames;
         self.block.clear();
         self.silent = true;
+    }
+
+    /// After a second of input: what went out in it.
+    fn measure(&mut self, frames: u64) {
+        self.window.0 += frames;
+        let rate = u64::from(self.format.rate.hz());
+        if self.window.0 >= rate {
+            let bits = self.window.1 * 8 * rate / self.window.0;
+            self.counters.bit_rate.store(bits, Ordering::Relaxed);
+            self.window = (0, 0);
+        }
     }
 
     /// Fades the block under way out or in, so that muting makes no click.
