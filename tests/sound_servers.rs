@@ -55,12 +55,7 @@ fn the_default_output_is_found_by_itself() {
     let server = PulseServer::start().unwrap();
     server.pactl(&["set-default-sink", RECEIVER_SINK]).unwrap();
     let length = Duration::from_secs(4);
-    deliver(
-        &server,
-        &format!("pulsesrc device={SENDER_MONITOR}"),
-        "autoaudiosink",
-        length,
-    );
+    deliver(&server, &format!("pulsesrc device={SENDER_MONITOR}"), "autoaudiosink", length);
 }
 
 /// Plays a tune into the sender's sink and compares what the receiver's sink plays; gives what the
@@ -76,7 +71,8 @@ fn deliver(server: &impl SoundServer, capture: &str, playback: &str, length: Dur
     );
     let line = receiver.wait_for_line("velin/listening", SOON).unwrap();
     let port: u16 = number_after(&line, "port=(uint)").unwrap();
-    let sender = on_server(device.launch(&format!("{capture} ! velinsink host=127.0.0.1 port={port}")));
+    let sender =
+        on_server(device.launch(&format!("{capture} ! velinsink host=127.0.0.1 port={port}")));
     sender.wait_for_line("velin/peer-connected", SOON).unwrap();
 
     let (tune_file, heard_file) =
@@ -96,8 +92,8 @@ fn deliver(server: &impl SoundServer, capture: &str, playback: &str, length: Dur
 
     let said = receiver.output();
     let heard = Clip::read(&heard_file).unwrap();
-    let result = compare(&tune, &heard)
-        .unwrap_or_else(|e| panic!("{e}:\n{said}\n{}", sender.output()));
+    let result =
+        compare(&tune, &heard).unwrap_or_else(|e| panic!("{e}:\n{said}\n{}", sender.output()));
     println!("{capture} to {playback}:\n{result}");
     assert!(result.correlation >= 0.99, "{result}\n{said}");
     assert_eq!(result.gaps, [], "{result}\n{said}");

@@ -60,7 +60,8 @@ pub fn available() -> Result<(), String> {
     }
     let name = unique_name("probe");
     ip(&["netns", "add", &name]).map_err(|e| format!("no network namespaces here: {e}"))?;
-    let joined = ip(&["-n", &name, "link", "add", "name", "a", "type", "veth", "peer", "name", "b"]);
+    let joined =
+        ip(&["-n", &name, "link", "add", "name", "a", "type", "veth", "peer", "name", "b"]);
     let _ = ip(&["netns", "del", &name]);
     joined.map(drop).map_err(|e| format!("no veth devices here: {e}"))
 }
@@ -84,7 +85,10 @@ impl Namespaces {
 
         ip(&["netns", "add", a])?;
         ip(&["netns", "add", b])?;
-        ip(&["-n", a, "link", "add", "name", CABLE, "type", "veth", "peer", "name", CABLE, "netns", b])?;
+        ip(&[
+            "-n", a, "link", "add", "name", CABLE, "type", "veth", "peer", "name", CABLE, "netns",
+            b,
+        ])?;
         for side in [Side::A, Side::B] {
             let name = pair.name(side);
             ip(&["-n", name, "link", "set", "lo", "up"])?;

@@ -77,7 +77,10 @@ impl Line {
     }
 
     fn rtp(ms: u32) -> Self {
-        Self { name: format!("rtpjitterbuffer latency={ms} (L16, in the clear)"), kind: Kind::Rtp { ms } }
+        Self {
+            name: format!("rtpjitterbuffer latency={ms} (L16, in the clear)"),
+            kind: Kind::Rtp { ms },
+        }
     }
 
     fn measure(&self, warm: u64, measure: u64) -> anyhow::Result<()> {

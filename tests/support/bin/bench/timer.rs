@@ -21,10 +21,7 @@ pub(crate) fn cpu() -> u64 {
 
 /// Waits until `at` on CLOCK_MONOTONIC.
 pub(crate) fn sleep_until(at: u64) {
-    let at = Timespec {
-        tv_sec: (at / 1_000_000_000) as i64,
-        tv_nsec: (at % 1_000_000_000) as i64,
-    };
+    let at = Timespec { tv_sec: (at / 1_000_000_000) as i64, tv_nsec: (at % 1_000_000_000) as i64 };
     while clock_nanosleep_absolute(ClockId::Monotonic, &at).is_err() {}
 }
 
