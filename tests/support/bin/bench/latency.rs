@@ -160,16 +160,16 @@ impl Meter {
     fn add(&mut self, at: u64, samples: &[u8]) {
         let Some(t0) = self.t0 else { return };
         for frame in samples.chunks_exact(FRAME) {
-            let Some(n) = code::decode(frame) else {
-                self.odd += 1;
-                continue;
-            };
-            let captured = t0 + n * 1_000_000_000 / RATE;
-            self.latencies.push((at as f64 - captured as f64) as f32 / 1e6);
-            if self.last.is_some_and(|last| n != last + 1) {
+            // An invented frame may look like a valid one, two in a row will not.
+            let n = code::decode(frame);
+            let follows = n.is_some_and(|n| self.last.is_some_and(|last| n == last + 1));
+            let is_first = std::mem::replace(&mut self.last, n).is_none() && n.is_some();
+            if let (Some(n), true) = (n, follows) {
+                let captured = t0 + n * 1_000_000_000 / RATE;
+                self.latencies.push((at as f64 - captured as f64) as f32 / 1e6);
+            } else if !is_first || self.odd > 0 {
                 self.odd += 1;
             }
-            self.last = Some(n);
         }
     }
 }
