@@ -59,6 +59,8 @@ pub struct StreamKey {
 
 /// What becomes of an offer.
 #[derive(Debug)]
+// Moved once per stream: boxing the half would only cost.
+#[allow(clippy::large_enum_variant)]
 pub enum Verdict {
     /// Play it.
     Accept {

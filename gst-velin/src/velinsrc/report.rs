@@ -61,16 +61,12 @@ pub(super) fn observer(element: &VelinSrc, receiver: Arc<Receiver>) -> Observer 
                     refused(&element, address, &ended);
                 }
             }
-            LinkEvent::TrustUnreadable(text) => {
-                if trust.allows() {
-                    gst::element_warning!(
-                        element,
-                        gst::ResourceError::Read,
-                        ("{}", text),
-                        ["the trust read before stays in force"]
-                    );
-                }
-            }
+            LinkEvent::TrustUnreadable(text) if trust.allows() => gst::element_warning!(
+                element,
+                gst::ResourceError::Read,
+                ("{}", text),
+                ["the trust read before stays in force"]
+            ),
             _ => {}
         }
     })

@@ -131,9 +131,8 @@ fn bytes(hop: &Arc<Hop>, from: &TcpStream, to: &TcpStream, back: Option<usize>) 
                 break;
             }
         }
-        if !cut && back.is_some() {
-            let _ = to.shutdown(Shutdown::Write);
-        } else if back.is_none() && hop.connections.load(Ordering::Relaxed) <= 1 {
+        // The receiver must not learn either that the connection which went deaf is over.
+        if !cut && (back.is_some() || hop.connections.load(Ordering::Relaxed) <= 1) {
             let _ = to.shutdown(Shutdown::Write);
         }
     });
