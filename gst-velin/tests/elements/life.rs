@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
@@ -313,8 +314,10 @@ fn a_sender_that_finds_its_session_dead_first_gets_its_stream_back() {
     relay.hop.deaf.store(true, Ordering::Relaxed);
     sender.messages().element_from(mark, "peer-lost");
     sender.messages().element_from(mark, "peer-connected");
-    // The receiver still heard the old session a moment ago.
+    let back = Instant::now();
+    // The receiver still heard the old session a moment ago, and would wait for it for 5 s.
     receiver.tape.heard("sound in the new session", |b| rms(b) > 0.1);
+    assert!(back.elapsed() < Duration::from_secs(3), "{:?}", back.elapsed());
     until("the stream flows", || {
         let state = sender.stats().get::<String>("session-state").unwrap();
         (state == "streaming").then_some(())

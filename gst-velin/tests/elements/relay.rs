@@ -15,7 +15,8 @@ use crate::support::{Device, Receiver, Sender};
 pub(crate) struct Hop {
     /// No datagram passes.
     pub(crate) drop_udp: AtomicBool,
-    /// Nothing from the receiver reaches the sender until the sender connects again.
+    /// Until the sender connects again, nothing from the receiver reaches it, and only its
+    /// datagrams reach the receiver.
     pub(crate) deaf: AtomicBool,
     /// TCP connections so far.
     pub(crate) connections: AtomicUsize,
@@ -121,7 +122,7 @@ fn bytes(hop: &Arc<Hop>, from: &TcpStream, to: &TcpStream, back: Option<usize>) 
                 break;
             }
             // Once deaf, deaf for good: the connection hangs, it does not end.
-            cut |= back.is_some() && hop.deaf.load(Ordering::Relaxed);
+            cut |= hop.deaf.load(Ordering::Relaxed);
             let newer = back.is_some_and(|mine| mine < hop.connections.load(Ordering::Relaxed));
             if cut || newer {
                 cut = true;
@@ -132,7 +133,7 @@ fn bytes(hop: &Arc<Hop>, from: &TcpStream, to: &TcpStream, back: Option<usize>) 
             }
         }
         // The receiver must not learn either that the connection which went deaf is over.
-        if !cut && (back.is_some() || hop.connections.load(Ordering::Relaxed) <= 1) {
+        if !cut && !hop.deaf.load(Ordering::Relaxed) {
             let _ = to.shutdown(Shutdown::Write);
         }
     });
