@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::net::TcpStream;
@@ -25,6 +25,9 @@ use super::outlet::Outlet;
 use super::runtime::{self, RuntimeError};
 use super::trust::TrustSource;
 use super::udp::{UdpPort, canonical};
+
+/// After a listener had no room for a stream, it is offered again.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a calling link is told at its start.
 #[derive(Clone, Debug)]
@@ -162,9 +165,11 @@ impl Caller {
             streams.attached.push(stream.clone());
             streams.over.clone()
         };
-        match over {
-            Some(event) => (stream.observer)(event),
-            None => self.shared.wake.notify_one(),
+        self.shared.wake.notify_one();
+        if let (Some(event), Ok(runtime)) = (over, runtime::handle()) {
+            // On a network thread, as ever: the caller may hold locks.
+            let observer = stream.observer.clone();
+            runtime.spawn(async move { observer(event) });
         }
         stream
     }
@@ -499,10 +504,18 @@ impl Driver for CallerDriver {
                 (stream.observer)(LinkEvent::Streaming);
             }
             Event::StreamRemoved { id, reason } => {
-                // It stays in `ids`, so that it is not offered again in this session.
-                if let Some(stream) = self.ids.get(&id) {
-                    stream.outlet.store(None);
-                    self.refuse(stream, reason);
+                let Some(stream) = self.ids.get(&id) else { return };
+                stream.outlet.store(None);
+                let busy = reason.code == CloseCode::BUSY;
+                self.refuse(stream, reason);
+                // Otherwise it stays in `ids`, so that it is not offered again in this session.
+                if busy {
+                    self.ids.remove(&id);
+                    let wake = self.shared.wake.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(BUSY_PAUSE).await;
+                        wake.notify_one();
+                    });
                 }
             }
             Event::RouteChanged(route) => self.shared.tell(&LinkEvent::RouteChanged(route)),

@@ -60,6 +60,8 @@ pub struct StreamKey {
 /// What becomes of an offer.
 #[allow(clippy::large_enum_variant)] // Made once per stream and taken apart at once.
 #[derive(Debug)]
+// Moved once per stream: boxing the half would only cost.
+#[allow(clippy::large_enum_variant)]
 pub enum Verdict {
     /// Play it.
     Accept {

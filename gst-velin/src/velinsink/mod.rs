@@ -23,7 +23,8 @@
  * PROGRESS messages with the code `connect` tell how the connection fares. Element messages:
  * `velin/peer-connected`, `velin/peer-lost`, `velin/stalled`, `velin/recovered`, each with
  * the fields `peer` (the receiver's `age1…`), `fingerprint`, `name` and `address`, and
- * `velin/route-changed` with `route` (`udp` or `tcp`).
+ * `velin/route-changed` with `route` (`udp` or `tcp`); `velin/stream-stopped`, with the same fields
+ * as the first, when the receiver takes the stream no more but keeps the connection.
  *
  * Since: 0.1
  */

@@ -110,6 +110,22 @@ fn a_receiver_whose_key_changed_is_refused() {
     assert_eq!(other.count("peers"), 0);
 }
 
+#[test]
+fn a_caller_that_may_not_play_reads_the_command_that_lets_it() {
+    let (here, there) = strangers();
+    there.trust(&[&here]);
+    let entry = format!(
+        "[[peer]]\nrecipient = \"{}\"\nname = \"there\"\nmay = [\"capture-from-me\"]\n",
+        there.key.recipient()
+    );
+    fs::write(here.trust_file(), format!("version = 1\n\n{entry}")).unwrap();
+    let receiver = Receiver::start(&here);
+    let sender = Sender::start(&there, receiver.port(), 500);
+    let text = not_authorized(&sender);
+    let command = format!("velin-pipe trust add {} --may play-to-me", there.key.recipient());
+    assert!(text.contains(&command), "{text}");
+}
+
 /// An address of this machine that others can reach, if there is one.
 fn outer_address() -> Option<IpAddr> {
     // Connecting a datagram socket sends nothing, it only chooses the way (RFC 5737 address).

@@ -15,8 +15,11 @@ use crate::support::{Device, Receiver, Sender};
 pub(crate) struct Hop {
     /// No datagram passes.
     pub(crate) drop_udp: AtomicBool,
-    /// Nothing from the receiver reaches the sender until the sender connects again.
+    /// Until the sender connects again, nothing from the receiver reaches it, and only its
+    /// datagrams reach the receiver.
     pub(crate) deaf: AtomicBool,
+    /// Every datagram comes again, comes altered, and comes back to who sent it.
+    pub(crate) tamper: AtomicBool,
     /// TCP connections so far.
     pub(crate) connections: AtomicUsize,
     /// The largest UDP payload, and how many there were.
@@ -99,12 +102,27 @@ fn datagrams(hop: &Arc<Hop>, from: &UdpSocket, out: &UdpSocket, to: SocketAddr, 
     spawn(move || {
         let mut buffer = [0; 2048];
         while !hop.stop.load(Ordering::Relaxed) {
-            let Ok((n, _)) = from.recv_from(&mut buffer) else { continue };
+            let Ok((n, sender)) = from.recv_from(&mut buffer) else { continue };
+            if n == 0 {
+                continue;
+            }
             hop.largest.fetch_max(n, Ordering::Relaxed);
             hop.datagrams.fetch_add(1, Ordering::Relaxed);
             let held = !forth && hop.deaf.load(Ordering::Relaxed);
             if !held && !hop.drop_udp.load(Ordering::Relaxed) {
+                let tamper = hop.tamper.load(Ordering::Relaxed);
+                // The tag, the stream, the packet's number: before the packet itself, because a
+                // number that was seen is turned away unread.
+                for at in [n - 1, 9, 15].into_iter().filter(|at| tamper && *at < n) {
+                    buffer[at] ^= 1;
+                    let _ = out.send_to(&buffer[..n], to);
+                    buffer[at] ^= 1;
+                }
                 let _ = out.send_to(&buffer[..n], to);
+                if tamper {
+                    let _ = out.send_to(&buffer[..n], to);
+                    let _ = from.send_to(&buffer[..n], sender);
+                }
             }
         }
     });
@@ -121,7 +139,7 @@ fn bytes(hop: &Arc<Hop>, from: &TcpStream, to: &TcpStream, back: Option<usize>) 
                 break;
             }
             // Once deaf, deaf for good: the connection hangs, it does not end.
-            cut |= back.is_some() && hop.deaf.load(Ordering::Relaxed);
+            cut |= hop.deaf.load(Ordering::Relaxed);
             let newer = back.is_some_and(|mine| mine < hop.connections.load(Ordering::Relaxed));
             if cut || newer {
                 cut = true;
@@ -131,9 +149,8 @@ fn bytes(hop: &Arc<Hop>, from: &TcpStream, to: &TcpStream, back: Option<usize>) 
                 break;
             }
         }
-        if !cut && back.is_some() {
-            let _ = to.shutdown(Shutdown::Write);
-        } else if back.is_none() && hop.connections.load(Ordering::Relaxed) <= 1 {
+        // The receiver must not learn either that the connection which went deaf is over.
+        if !cut && !hop.deaf.load(Ordering::Relaxed) {
             let _ = to.shutdown(Shutdown::Write);
         }
     });
