@@ -96,7 +96,11 @@ fn a_recorded_session_that_is_replayed_plays_nothing_and_is_counted() {
     let mut sender = Process::spawn(device.launch(&send)).unwrap();
 
     // While the session lives: every datagram once more, from another port.
-    assert!(wait_until(SOON, || first_sound(&receiver.heard(), 0).is_some()), "{}", sender.output());
+    assert!(
+        wait_until(SOON, || first_sound(&receiver.heard(), 0).is_some()),
+        "{}",
+        sender.output()
+    );
     std::thread::sleep(Duration::from_secs(1));
     let eavesdropper = UdpSocket::bind("127.0.0.1:0").unwrap();
     let so_far = receiver.datagrams(&capture.packets());
@@ -138,9 +142,22 @@ fn a_recorded_session_that_is_replayed_plays_nothing_and_is_counted() {
     // The receiver hangs up on the replayed handshake.
     let _ = tcp.read_to_end(&mut Vec::new());
     let expected = unknown + datagrams.len() as u64 * 9 / 10;
-    assert!(wait_until(SOON, || receiver.count("packets-unknown") >= expected), "{}", receiver.stats());
-    assert!(wait_until(SOON, || receiver.count("callers-refused") > callers), "{}", receiver.stats());
-    println!("afterwards: {} datagrams and {} bytes again, {}", datagrams.len(), streams[0].len(), receiver.stats());
+    assert!(
+        wait_until(SOON, || receiver.count("packets-unknown") >= expected),
+        "{}",
+        receiver.stats()
+    );
+    assert!(
+        wait_until(SOON, || receiver.count("callers-refused") > callers),
+        "{}",
+        receiver.stats()
+    );
+    println!(
+        "afterwards: {} datagrams and {} bytes again, {}",
+        datagrams.len(),
+        streams[0].len(),
+        receiver.stats()
+    );
     assert_eq!(receiver.count("peers"), 0);
     let until = receiver.frames() + RATE as usize / 2;
     assert!(wait_until(SOON, || receiver.frames() > until));

@@ -70,7 +70,8 @@ struct Heard {
 
 /// Sends `sound` to `host`, which is this machine, and compares what came out.
 fn send_to_self(device: &Device, host: &str, sound: &Clip) -> (Comparison, Heard) {
-    let wav = wav_of(device, &framed(sound, Duration::from_millis(800), Duration::from_millis(300)));
+    let wav =
+        wav_of(device, &framed(sound, Duration::from_millis(800), Duration::from_millis(300)));
     let receiver = Receiver::start(device, "port=0 audio-port=0", |command| command).unwrap();
     let pipeline = sending(&wav, &format!("host={host} port={}", receiver.port()));
     let mut sender = Process::spawn(device.launch(&pipeline)).unwrap();

@@ -54,10 +54,7 @@ impl Capture {
     ///
     /// # Errors
     /// It cannot; the text says why.
-    pub fn start(
-        interface: &str,
-        place: impl FnOnce(&Command) -> Command,
-    ) -> Result<Self, String> {
+    pub fn start(interface: &str, place: impl FnOnce(&Command) -> Command) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let file = folder.path().join("packets");
         let command = python(&[SCRIPT, interface, &file.display().to_string()]);
@@ -203,8 +200,7 @@ mod tests {
 
         let seen = || {
             let packets = capture.packets();
-            let datagram =
-                packets.iter().any(|p| p.to == udp.port() && p.payload == b"a datagram");
+            let datagram = packets.iter().any(|p| p.to == udp.port() && p.payload == b"a datagram");
             datagram && streams_to(tcp.port(), &packets) == [b"one two three"]
         };
         assert!(crate::proc::wait_until(SOON, seen), "{:?}", capture.packets());

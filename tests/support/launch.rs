@@ -342,7 +342,8 @@ mod tests {
 
     #[test]
     fn numbers_are_read_from_messages() {
-        let line = "Got message #8 (element): velin/listening, port=(uint)49000, audio-port=(uint)1;";
+        let line =
+            "Got message #8 (element): velin/listening, port=(uint)49000, audio-port=(uint)1;";
         assert_eq!(number_after(line, "port=(uint)"), Some(49_000_u16));
         assert_eq!(number_after(line, "audio-port=(uint)"), Some(1_u16));
         assert_eq!(number_after::<u16>(line, "other="), None);

@@ -404,13 +404,7 @@ fn switch(
 
 /// The offset of `piece` (which begins at the reference's frame `start`) within `reach` of `near`, to
 /// a fraction of a frame, and how well it matches (1.0 is a copy); none when nothing there does.
-fn refine(
-    piece: &[f64],
-    heard: &[f64],
-    start: i64,
-    near: i64,
-    reach: i64,
-) -> Option<(f64, f64)> {
+fn refine(piece: &[f64], heard: &[f64], start: i64, near: i64, reach: i64) -> Option<(f64, f64)> {
     let score = |offset: i64| {
         let at = start + offset;
         let skip = usize::try_from(-at).unwrap_or(0);
