@@ -116,9 +116,13 @@ impl Process {
     /// # Errors
     /// `limit` passed; the child goes on.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus, WaitError> {
-        let running = wait_until(limit, || !self.is_running());
+        let ended = wait_until(limit, || !self.is_running());
+        // Its last words may still be on their way; a grandchild may keep the outputs open.
+        if ended {
+            wait_until(Duration::from_secs(1), || self.output.lock().closed == 2);
+        }
         match self.exit {
-            Some(status) if running => Ok(status),
+            Some(status) if ended => Ok(status),
             _ => Err(WaitError::TooLate {
                 name: self.name.clone(),
                 awaited: "its end".into(),
