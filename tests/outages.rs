@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use velin::audio::{Clip, Comparison, compare, melody};
-use velin::launch::{RATE, Receiver, SOON, alone, framed};
+use velin::launch::{RATE, Receiver, SOON, alone, first_sound, framed};
 use velin::machines::Machines;
 use velin::net::{self, Side};
 use velin::proc::Process;
@@ -26,7 +26,7 @@ fn a_receiver_that_is_killed_and_restarted_plays_on_within_two_seconds() {
     let sender = scene.sender();
     assert!(first.wait_for_sound(0, SOON).is_some(), "{}", sender.output());
     pass(secs(2));
-    let before = Place::of(&first);
+    let before = first.began();
     first.process().signal(Signal::KILL);
     first.process().wait(SOON).unwrap();
     let heard_before = first.heard();
@@ -42,17 +42,17 @@ fn a_receiver_that_is_killed_and_restarted_plays_on_within_two_seconds() {
     let said = format!("{}\n{}", sender.output(), second.output());
     assert!(sound.is_some() && took < secs(2), "{took:?}\n{said}");
     pass(secs(2));
-    let after = Place::of(&second);
+    let after = second.began();
     let heard_after = second.heard();
 
     // In the time of the wall, the tune goes on where it would be without the outage.
-    let started = |heard: &Clip, place: &Place| {
+    let started = |heard: &Clip, began: Instant| {
         let result = compare(&scene.tune, heard).unwrap();
         println!("{result}");
         assert!(result.correlation > 0.98, "{result}\n{said}");
-        place.began + secs(100) - Duration::from_secs_f64(100.0 - result.offset)
+        began + secs(100) - Duration::from_secs_f64(100.0 - result.offset)
     };
-    let (one, other) = (started(&heard_before, &before), started(&heard_after, &after));
+    let (one, other) = (started(&heard_before, before), started(&heard_after, after));
     let shift = if one > other { one - other } else { other - one };
     println!("shift {shift:?}");
     assert!(shift.as_secs_f64() < SHIFT, "stale by {shift:?}\n{said}");
@@ -100,17 +100,6 @@ struct Scene {
     tune: Clip,
 }
 
-/// Where a recording lies in time.
-struct Place {
-    began: Instant,
-}
-
-impl Place {
-    fn of(receiver: &Receiver) -> Self {
-        Self { began: receiver.began() }
-    }
-}
-
 impl Scene {
     fn new(length: Duration) -> Self {
         Self { machines: Machines::friends().unwrap(), tune: melody(RATE, 2, length) }
@@ -140,6 +129,10 @@ impl Scene {
         let Some(sound) = sound else { panic!("no sound came back:\n{said}") };
         let heard = receiver.heard();
         let took = frames(sound.saturating_sub(back));
+        // What was on its way is over soon, and then there is nothing, least of all something old.
+        let ended = out + RATE as usize / 2;
+        let stale = first_sound(&self.cut(&heard, 0, back.max(ended)), ended);
+        assert_eq!(stale.map(frames), None, "sound without a network:\n{said}");
         println!("sound {took:?} after the way was open");
 
         let before = compare(&self.tune, &self.cut(&heard, 0, out.saturating_sub(margin))).unwrap();

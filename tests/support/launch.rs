@@ -117,14 +117,18 @@ impl Device {
     /// `gst-launch-1.0` as this user runs it, printing all messages, with `pipeline` split at blanks.
     #[must_use]
     pub fn launch(&self, pipeline: &str) -> Command {
-        let mut command = self.quietly(pipeline);
+        let mut command = self.plain(pipeline);
         command.arg("-m");
-        command
+        proc::urgent(&command)
     }
 
     /// The same, printing what a user sees.
     #[must_use]
     pub fn quietly(&self, pipeline: &str) -> Command {
+        proc::urgent(&self.plain(pipeline))
+    }
+
+    fn plain(&self, pipeline: &str) -> Command {
         let mut command = gstreamer("gst-launch-1.0");
         command.args(pipeline.split_whitespace()).env("VELIN_CONFIG_DIR", self.folder());
         command

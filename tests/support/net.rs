@@ -83,12 +83,8 @@ impl Namespaces {
         // Built first, so that a step that fails leaves nothing behind.
         let pair = Self { names: names.clone(), guardian: Some(guardian) };
 
-        for name in [a, b] {
-            ip(&["netns", "add", name])?;
-            // A link-local address that is still being checked for duplicates delays all of IPv6.
-            let no_check = "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad";
-            ip(&["netns", "exec", name, "sh", "-c", no_check])?;
-        }
+        ip(&["netns", "add", a])?;
+        ip(&["netns", "add", b])?;
         ip(&[
             "-n", a, "link", "add", "name", CABLE, "type", "veth", "peer", "name", CABLE, "netns",
             b,
@@ -102,7 +98,24 @@ impl Namespaces {
             ip(&["-n", name, "-6", "address", "add", &ipv6, "dev", CABLE, "nodad"])?;
             ip(&["-n", name, "link", "set", CABLE, "up"])?;
         }
+        pair.wait_for_ipv6()?;
         Ok(pair)
+    }
+
+    /// A new link has an address of its own to check before its neighbours answer, up to a second.
+    fn wait_for_ipv6(&self) -> Result<(), String> {
+        let mut call = Command::new("bash");
+        // The discard port, where nobody listens: to be refused is an answer.
+        call.args(["-c", &format!("exec 3<>/dev/tcp/{}/9", Side::B.ipv6())]);
+        let call = self.exec(Side::A, &call);
+        let mut said = String::new();
+        let answered = proc::wait_until(Duration::from_secs(10), || {
+            let mut attempt = Command::new("timeout");
+            attempt.arg("0.3").arg(call.get_program()).args(call.get_args());
+            said = proc::run(attempt, Duration::from_secs(5)).err().unwrap_or_default();
+            said.contains("refused")
+        });
+        if answered { Ok(()) } else { Err(format!("no IPv6 across the cable: {said}")) }
     }
 
     /// `command` as it would run on that machine: same program, arguments, environment and folder.

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -116,9 +116,13 @@ impl Process {
     /// # Errors
     /// `limit` passed; the child goes on.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus, WaitError> {
-        let running = wait_until(limit, || !self.is_running());
+        let ended = wait_until(limit, || !self.is_running());
+        // Its last words may still be on their way; a grandchild may keep the outputs open.
+        if ended {
+            wait_until(Duration::from_secs(1), || self.output.lock().closed == 2);
+        }
         match self.exit {
-            Some(status) if running => Ok(status),
+            Some(status) if ended => Ok(status),
             _ => Err(WaitError::TooLate {
                 name: self.name.clone(),
                 awaited: "its end".into(),
@@ -213,6 +217,35 @@ pub fn run(mut command: Command, limit: Duration) -> Result<String, String> {
         Some(status) if status.success() => Ok(format!("{out}{err}")),
         _ => Err(format!("{shown} failed ({status:?}):\n{out}\n{err}")),
     }
+}
+
+/// `command` with real-time priority where the system allows it, as sound servers have on a desktop:
+/// other work of the machine then disturbs it no more than it would there.
+#[must_use]
+pub fn urgent(command: &Command) -> Command {
+    static ALLOWED: LazyLock<bool> = LazyLock::new(|| {
+        let mut probe = Command::new("chrt");
+        probe.args(["-f", "10", "true"]);
+        run(probe, Duration::from_secs(10)).is_ok()
+    });
+    let mut urgent;
+    if *ALLOWED {
+        urgent = Command::new("chrt");
+        urgent.args(["-f", "10"]).arg(command.get_program());
+    } else {
+        urgent = Command::new(command.get_program());
+    }
+    urgent.args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => urgent.env(key, value),
+            None => urgent.env_remove(key),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        urgent.current_dir(folder);
+    }
+    urgent
 }
 
 /// Polls `condition` until it is true or `limit` has passed; returns whether it came true.

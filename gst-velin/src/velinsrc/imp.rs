@@ -210,6 +210,13 @@ impl BaseSrcImpl for VelinSrc {
                 s.fixate_field_str("format", gst_audio::AudioFormat::F32le.to_str());
                 s.fixate_field_nearest_int("rate", 48_000);
                 s.fixate_field_nearest_int("channels", 2);
+                // Whoever asks for a number of channels means their usual places.
+                let channels = s.get::<i32>("channels").ok().and_then(|n| u32::try_from(n).ok());
+                if let Some(channels) = channels.filter(|n| *n > 2 && !s.has_field("channel-mask"))
+                {
+                    let mask = gst_audio::AudioChannelPosition::fallback_mask(channels);
+                    s.set("channel-mask", gst::Bitmask::new(mask));
+                }
             }
         }
         self.parent_fixate(caps)

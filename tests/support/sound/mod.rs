@@ -53,7 +53,7 @@ pub trait SoundServer {
     fn play(&self, sink: &str, file: &Path) -> io::Result<Process> {
         let mut command = self.command("paplay");
         command.arg(format!("--device={sink}")).arg("--latency-msec=50").arg(file);
-        Process::spawn(command)
+        Process::spawn(proc::urgent(&command))
     }
 
     /// Starts to record `source` to a WAV file (48 kHz, two channels, 16 bits) until the process is
@@ -68,7 +68,7 @@ pub trait SoundServer {
             .args(["--file-format=wav", "--rate=48000", "--channels=2", "--format=s16le"])
             .arg("--latency-msec=20")
             .arg(file);
-        Process::spawn(command)
+        Process::spawn(proc::urgent(&command))
     }
 }
 

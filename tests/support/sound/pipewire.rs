@@ -47,7 +47,8 @@ impl PipeWireServer {
             .prefix("velin-pw-")
             .tempdir()
             .map_err(|e| format!("no temporary folder: {e}"))?;
-        let spawn = |command: Command| Process::spawn(command).map_err(|e| e.to_string());
+        let spawn =
+            |command: Command| Process::spawn(proc::urgent(&command)).map_err(|e| e.to_string());
 
         let mut bus = command(folder.path(), "dbus-daemon");
         bus.args(["--session", "--nofork", "--nopidfile", "--nosyslog"])

@@ -5,7 +5,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::{SoundServer, all_there, load_null_sinks, wait_until_it_answers};
-use crate::proc::Process;
+use crate::proc::{Process, urgent};
 
 /// A PulseAudio daemon with two null sinks and nothing else.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl PulseServer {
             .env_remove("PULSE_SERVER")
             .env_remove("DBUS_SESSION_BUS_ADDRESS")
             .env_remove("DISPLAY");
-        let daemon = Process::spawn(command).map_err(|e| e.to_string())?;
+        let daemon = Process::spawn(urgent(&command)).map_err(|e| e.to_string())?;
         let mut server = Self { daemon, folder };
 
         let Self { daemon, folder } = &mut server;
