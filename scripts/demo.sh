@@ -56,12 +56,12 @@ prepare_folder() {
 # Two configuration folders stand for two machines. Each is told the other's name: that is all.
 introduce() {
     local sender receiver
-    sender=$(as sender identity show | recipient)
-    receiver=$(as receiver identity show | recipient)
+    sender=$(as sender identity show 2>"$folder/trust.log" | recipient)
+    receiver=$(as receiver identity show 2>>"$folder/trust.log" | recipient)
     echo "  sender    $sender"
     echo "  receiver  $receiver"
-    as sender trust add "$receiver" --name receiver >"$folder/trust.log"
-    as receiver trust add "$sender" --name sender >>"$folder/trust.log"
+    as sender trust add "$receiver" --name receiver >>"$folder/trust.log" 2>&1
+    as receiver trust add "$sender" --name sender >>"$folder/trust.log" 2>&1
 }
 
 start_receiver() {
@@ -128,8 +128,10 @@ summarise() {
     echo
     say "what came out, compared with what went in:"
     local status=0
-    "$bin/compare" --at-least 0.99 "$played" "$heard" || status=$?
-    if [ "$status" -eq 2 ] && [ "$output" = device ]; then
+    # A clean run gives 0.999 and more. A machine that stands still for moments gives less without
+    # anything being wrong with the link; below this it is another sound.
+    "$bin/compare" --at-least 0.9 "$played" "$heard" | tee "$folder/summary.txt" || status=$?
+    if [ "$status" -ne 0 ] && [ "$output" = device ]; then
         echo "  Is the output muted, or something else playing?" >&2
     fi
     if [ -n "${VELIN_DEMO_KEEP:-}" ]; then

@@ -210,7 +210,9 @@ fn devices_go_by_the_names_that_people_see() {
     assert!(playback("out1").unwrap().ends_with(" device=out1"));
     let found = playback("Big speaker").unwrap_err();
     assert!(found.starts_with("p.toml:4:10: error: there is no device `Big speaker`"), "{found}");
-    assert!(found.ends_with("= did you mean `Big speakers`?"), "{found}");
+    let help = "= did you mean `Big speakers`? Known here: Big speakers, alsa_output.usb, Twin, out1, \
+                Twin, out2";
+    assert!(found.ends_with(help), "{found}");
     assert!(playback("Twin").unwrap_err().ends_with("name one of out1, out2"));
 
     let system = format!("[[capture]]\nkind = \"system\"\ndevice = \"Big speakers\"\n{TO}");

@@ -75,16 +75,16 @@ fn a_receiver_that_is_not_there_is_warned_about_once_and_called_until_it_is() {
     let (here, there) = (Home::new(), Home::new());
     here.trusts(&there);
     there.trusts(&here);
-    let preset = sender(&here, &there.address());
+    let preset = sender(&here, &there.address().to_string());
     let run = here.start(&["run", text(&preset)]);
     let warning = run.wait_for("warning: ");
     assert!(warning.contains("nothing listens at 127."), "{warning}");
     assert!(warning.contains("; start the receiver there"), "{warning}");
     assert!(warning.ends_with("(trying again until it works)"), "{warning}");
 
-    let late = there.write("receive.toml", RECEIVE);
-    let set = format!("receive={{bind=\"{}\"}}", there.address());
-    let receiver = there.start(&["run", text(&late), "--set", &set]);
+    let late =
+        format!("schema = 1\n[receive]\n{}[[playback]]\nkind = \"none\"\n", there.listening());
+    let receiver = there.start(&["run", text(&there.write("receive.toml", &late))]);
     receiver.wait_for("stream added: test from peer (age1…");
     run.wait_for("peer connected: peer (age1…");
     assert_eq!(run.said().matches("warning: ").count(), 1, "{}", run.said());

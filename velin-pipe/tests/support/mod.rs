@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,18 +14,19 @@ use std::time::{Duration, Instant};
 /// Longer than anything here takes on a machine that is busy.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// A folder that stands for a machine: a configuration of its own, and a loopback address of its
-/// own, so that every test may use the usual ports.
+/// A folder that stands for a machine: a configuration of its own, and a place to listen that is
+/// known beforehand and that nobody else can take.
 pub(crate) struct Home {
     dir: tempfile::TempDir,
-    /// Nobody else is given this port while it is held, and so nobody else has our address.
-    address: TcpListener,
+    /// Held on 127.0.0.1, so that the system gives their ports to nobody else; what is tested
+    /// listens on the same ports of another loopback address.
+    held: (TcpListener, UdpSocket),
 }
 
 impl Home {
     pub(crate) fn new() -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), address }
+        let (tcp, udp) = (TcpListener::bind("127.0.0.1:0"), UdpSocket::bind("127.0.0.1:0"));
+        Self { dir: tempfile::tempdir().unwrap(), held: (tcp.unwrap(), udp.unwrap()) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -36,10 +37,22 @@ impl Home {
         self.path("config")
     }
 
-    /// An address in 127.0.0.0/8 that no other test has.
-    pub(crate) fn address(&self) -> String {
-        let [high, low] = self.address.local_addr().unwrap().port().to_be_bytes();
-        format!("127.77.{high}.{low}")
+    /// Where a receiver with [`listening`](Self::listening) is found.
+    pub(crate) fn address(&self) -> SocketAddrV4 {
+        let port = self.held.0.local_addr().unwrap().port();
+        let [high, low] = port.to_be_bytes();
+        SocketAddrV4::new(Ipv4Addr::new(127, 77, high, low), port)
+    }
+
+    /// The keys of `[receive]` for this machine's own place.
+    pub(crate) fn listening(&self) -> String {
+        let address = self.address();
+        let audio_port = self.held.1.local_addr().unwrap().port();
+        format!(
+            "bind = \"{}\"\nport = {}\naudio-port = {audio_port}\n",
+            address.ip(),
+            address.port()
+        )
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -50,13 +63,13 @@ impl Home {
 
     /// A preset that sends to itself, without any device.
     pub(crate) fn loopback(&self) -> PathBuf {
-        let address = self.address();
         self.write(
             "loopback.toml",
             &format!(
                 "schema = 1\ndescription = \"loopback\"\n[[capture]]\nkind = \"test\"\n\
-                 [[send]]\nto = \"{address}\"\n[receive]\nbind = \"{address}\"\n\
-                 [[playback]]\nkind = \"none\"\n"
+                 [[send]]\nto = \"{}\"\n[receive]\n{}[[playback]]\nkind = \"none\"\n",
+                self.address(),
+                self.listening()
             ),
         )
     }
