@@ -58,7 +58,6 @@ pub struct StreamKey {
 }
 
 /// What becomes of an offer.
-#[allow(clippy::large_enum_variant)] // Made once per stream and taken apart at once.
 #[derive(Debug)]
 // Moved once per stream: boxing the half would only cost.
 #[allow(clippy::large_enum_variant)]
