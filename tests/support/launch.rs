@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -275,12 +274,6 @@ pub fn first_sound(clip: &Clip, from: usize) -> Option<usize> {
     frames.find(|(_, f)| f.iter().any(|s| s.abs() > 0.001)).map(|(i, _)| i)
 }
 
-/// A host as it stands in a pipeline description: an IPv6 address needs no brackets there.
-#[must_use]
-pub fn host(address: IpAddr) -> String {
-    address.to_string()
-}
-
 /// The number that follows `key` in `line`.
 pub fn number_after<N: std::str::FromStr>(line: &str, key: &str) -> Option<N> {
     let rest = &line[line.find(key)? + key.len()..];
@@ -308,7 +301,7 @@ fn plugin_folder() -> &'static Path {
     FOLDER.get_or_init(|| {
         let plugin = newest_plugin();
         let profile = plugin.ancestors().find(|f| f.join(".fingerprint").exists());
-        let folder = profile.unwrap_or(Path::new("/tmp")).join("gst-plugins");
+        let folder = profile.unwrap_or_else(|| Path::new("/tmp")).join("gst-plugins");
         let link = folder.join("libgstvelin.so");
         let made = fs::create_dir_all(&folder).and_then(|()| {
             if fs::read_link(&link).is_ok_and(|target| target == plugin) {
