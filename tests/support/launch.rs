@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -273,12 +272,6 @@ pub fn sending(wav: &Path, properties: &str) -> String {
 pub fn first_sound(clip: &Clip, from: usize) -> Option<usize> {
     let mut frames = clip.samples.chunks(clip.channels).enumerate().skip(from);
     frames.find(|(_, f)| f.iter().any(|s| s.abs() > 0.001)).map(|(i, _)| i)
-}
-
-/// A host as it stands in a pipeline description: an IPv6 address needs no brackets there.
-#[must_use]
-pub fn host(address: IpAddr) -> String {
-    address.to_string()
 }
 
 /// The number that follows `key` in `line`.
