@@ -181,10 +181,7 @@ fn what_one_output_plays_is_heard_on_another_without_a_gap() {
 
     let (sent, heard) = (summary(&sent), summary(&heard));
     assert_eq!(sent["pipelines"][0]["clock"], "GstPulseSrcClock", "{sent}");
-    assert_eq!(
-        sent["elements"][0]["stats"]["packets-dropped"].as_u64().map(|n| n < 80),
-        Some(true)
-    );
+    assert!(sent["elements"][0]["stats"]["packets-sent"].as_u64() > Some(3000), "{sent}");
     assert_eq!(heard["pipelines"][0]["clock"], "GstPulseSinkClock", "{heard}");
     assert_eq!(heard["pipelines"][0]["device"], "Null Output (elsewhere)", "{heard}");
     assert_eq!(heard["warnings"], Value::Array(vec![]), "{heard}");
