@@ -384,18 +384,11 @@ async fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> std::io::Result<Attempt>
     if is_final(&ended) {
         return Ok(Attempt::Refused(ended));
     }
-    Ok(match (driver.peer, settings.peer) {
-        (Some(peer), _) => Attempt::Ended { peer, ended },
-        (None, Some(peer)) if ended == Ended::Truncated => {
-            Attempt::Failed(ConnectError::NoAnswer { to: shared.address(), peer: peer.recipient() })
-        }
-        (None, _) => Attempt::Failed(ConnectError::Other {
+    Ok(match driver.peer {
+        Some(peer) => Attempt::Ended { peer, ended },
+        None => Attempt::Failed(ConnectError::Other {
             to: shared.address(),
-            detail: match settings.peer {
-                // A listener is silent towards callers who want somebody else.
-                Some(_) => format!("{ended}; is this the Velin receiver that peer= names?"),
-                None => format!("{ended}; is this a Velin receiver?"),
-            },
+            detail: format!("{ended}; is this a Velin receiver?"),
         }),
     })
 }

@@ -67,18 +67,6 @@ pub enum ConnectError {
         /// What the system said.
         detail: String,
     },
-    /// It hung up on our first words, which only the key in `peer` can read.
-    #[error(
-        "the device at {to} hung up without an answer. Either it is not the one in peer={peer}, or \
-         no Velin receiver: check the address; if the receiver's key was changed on purpose, \
-         change peer="
-    )]
-    NoAnswer {
-        /// Host and port.
-        to: String,
-        /// The key that was asked for, as `age1…`.
-        peer: String,
-    },
     /// Our own UDP port is not to be had.
     #[error(
         "cannot use UDP port {port} of this machine: {detail}; choose another with audio-port= \

@@ -104,6 +104,8 @@ struct Shared {
     /// Through which session each stream comes.
     streams: Mutex<HashMap<StreamKey, (Arc<Connection>, StreamId)>>,
     refused: AtomicU64,
+    /// What the sessions that are over had counted.
+    past: Mutex<SessionCounters>,
 }
 
 impl Listener {
@@ -175,10 +177,10 @@ impl Listener {
         self.shared().sessions.load(Ordering::Relaxed)
     }
 
-    /// What the living sessions counted, added up, and datagrams that belong to none.
+    /// What all sessions counted, added up, and datagrams that belong to none.
     pub fn counters(&self) -> (SessionCounters, u64) {
         let connections = lock(&self.shared().connections).clone();
-        let mut sum = SessionCounters::default();
+        let mut sum = *lock(&self.shared().past);
         for connection in connections {
             sum += connection.with(|s| s.counters());
         }
@@ -339,6 +341,8 @@ impl Drop for Registration<'_> {
         lock(&self.server.shared.door).leave(self.place);
         self.server.lock_streams().retain(|_, (c, _)| !Arc::ptr_eq(c, &self.connection));
         self.server.lock_connections().retain(|c| !Arc::ptr_eq(c, &self.connection));
+        let counted = self.connection.with(|s| s.counters());
+        *lock(&self.server.shared.past) += counted;
     }
 }
 

@@ -9,13 +9,15 @@ use crossbeam_queue::SegQueue;
 use gst::subclass::prelude::ObjectSubclassIsExt;
 use velin_core::codec::StreamFormat;
 use velin_core::playout::{
-    OutputFormat, PlayerHalf, ReceiverHalf, StreamCounters, StreamError, StreamSettings, stream,
+    OutputFormat, PlayerHalf, ReceiverHalf, StreamCounters, StreamError, StreamSettings,
+    StreamStats, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, StreamOffer};
 
 use super::VelinSrc;
 use super::settings::{Drift, Settings};
+use super::stats::add;
 use crate::link::{Acceptor, PeerInfo, StreamKey, Verdict, now};
 use crate::messages::{about_peer, post};
 
@@ -41,6 +43,30 @@ pub(super) struct Receiver {
 struct State {
     output: Option<OutputFormat>,
     streams: HashMap<StreamKey, Entry>,
+    /// Of streams that are over; some are still being played out.
+    ending: Vec<Arc<StreamCounters>>,
+    /// Of those that are silent for good, added up.
+    ended: StreamStats,
+}
+
+impl State {
+    fn remove(&mut self, key: &StreamKey) -> Option<Entry> {
+        let entry = self.streams.remove(key)?;
+        self.ending.push(entry.counters.clone());
+        Some(entry)
+    }
+
+    /// Adds up the streams that nobody counts any more.
+    fn settle(&mut self) {
+        let ended = &mut self.ended;
+        self.ending.retain(|counters| {
+            let counting = Arc::strong_count(counters) > 1;
+            if !counting {
+                add(ended, &counters.snapshot());
+            }
+            counting
+        });
+    }
 }
 
 /// One stream, playing or waiting for its sender to come back.
@@ -58,7 +84,10 @@ impl Receiver {
     pub(super) fn set_output(&self, output: OutputFormat) {
         let mut state = self.lock();
         state.output = Some(output);
-        state.streams.clear();
+        let keys: Vec<_> = state.streams.keys().copied().collect();
+        for key in keys {
+            state.remove(&key);
+        }
         drop(state);
         while self.joining.pop().is_some() {}
     }
@@ -90,13 +119,32 @@ impl Receiver {
         }
     }
 
+    /// What the streams that are over had counted.
+    pub(super) fn past(&self) -> StreamStats {
+        let mut state = self.lock();
+        state.settle();
+        let mut sum = state.ended;
+        for counters in &state.ending {
+            add(&mut sum, &counters.snapshot());
+        }
+        // The delays of the living are what counts.
+        StreamStats { delay: Duration::ZERO, target: Duration::ZERO, ..sum }
+    }
+
     /// Frees what nobody needs any more.
     fn sweep(&self) {
         while self.finished.pop().is_some() {}
         let now = now();
-        self.lock().streams.retain(|_, entry| {
-            entry.parked.as_ref().is_none_or(|(_, since)| now.since(*since) < KEEP)
-        });
+        let mut state = self.lock();
+        let kept_too_long = |entry: &Entry| {
+            entry.parked.as_ref().is_some_and(|(_, since)| now.since(*since) >= KEEP)
+        };
+        let over: Vec<_> =
+            state.streams.iter().filter(|(_, e)| kept_too_long(e)).map(|(k, _)| *k).collect();
+        for key in over {
+            state.remove(&key);
+        }
+        state.settle();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -173,7 +221,7 @@ impl Acceptor for Doorman {
             entry.parked = Some((receiver, now()));
             return;
         }
-        let entry = state.streams.remove(&key);
+        let entry = state.remove(&key);
         drop(state);
         // Dropping the receiver lets the mixer play out what it has, then fade.
         drop(receiver);
@@ -242,7 +290,7 @@ fn resume(
     let entry = state.streams.get_mut(&key)?;
     let index = formats.iter().position(|f| f.as_ref() == Some(&entry.format));
     let Some(index) = index else {
-        state.streams.remove(&key);
+        state.remove(&key);
         return None;
     };
     match entry.parked.take() {

@@ -11,7 +11,7 @@ use crate::link::{Listener, StreamKey};
 
 /// Everything that was counted.
 pub(super) fn structure(receiver: &Receiver, listener: Option<&Listener>) -> gst::Structure {
-    let mut sum = StreamStats::default();
+    let mut sum = receiver.past();
     let mut streams = Vec::new();
     receiver.for_each(|key, entry| {
         let stats = entry.counters.snapshot();
@@ -72,7 +72,7 @@ fn with_packets(builder: gst::structure::Builder, c: &SessionCounters) -> gst::s
 }
 
 /// Frames add up; of the delays the longest counts.
-fn add(sum: &mut StreamStats, s: &StreamStats) {
+pub(super) fn add(sum: &mut StreamStats, s: &StreamStats) {
     sum.received += s.received;
     sum.repaired += s.repaired;
     sum.concealed += s.concealed;

@@ -131,7 +131,8 @@ fn other(pspec: &glib::ParamSpec) -> Option<glib::Value> {
         "profile" => return nick(pspec, "fixed"),
         "drift" => return nick(pspec, "off"),
         "on-peer-lost" => return nick(pspec, "eos"),
-        "uri" => return None,
+        // It has one value only.
+        "codec" | "uri" => return None,
         _ => "text".to_value(),
     })
 }
