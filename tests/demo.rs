@@ -54,16 +54,14 @@ fn assert_delivered(demo: Command, folder: &Path) {
     let played = Clip::read(folder.join("played.wav")).unwrap();
     let heard = Clip::read(folder.join("heard.wav")).unwrap();
     let result = compare(&played, &heard).unwrap();
-    // A busy machine stands still for moments. Then the playout delay grows by some ms, and what
-    // follows is compared out of step: the link's own quality is measured elsewhere. Here all of
-    // the sound must arrive, from its start.
-    assert!(result.correlation >= 0.6, "{said}");
-    assert!(result.missing() < Duration::from_millis(200), "{said}");
-    assert!(result.lost_at_start < Duration::from_millis(500), "{said}");
+    // Splices are followed; what a busy machine conceals for a moment is all that may be missing.
+    assert!(result.correlation >= 0.99, "{said}");
+    assert!(result.missing() < Duration::from_millis(60), "{said}");
+    assert!(result.lost_at_start < Duration::from_millis(100), "{said}");
     // The sender began when it was heard: not one packet went nowhere.
     let sender = std::fs::read_to_string(folder.join("sender.json")).unwrap();
     assert!(sender.contains("\"packets-dropped\": 0,"), "{sender}");
-    assert!(result.level_db.abs() < 3.0, "{said}");
+    assert!(result.level_db.abs() < 0.5, "{said}");
 }
 
 /// The folder with velin-pipe, compare and material, as cargo built them for the tests.
