@@ -352,3 +352,40 @@ fn a_sender_that_finds_its_session_dead_first_gets_its_stream_back() {
     until("the old session is gone", || (receiver.count("peers") == 1).then_some(()));
     sender.messages().no_error();
 }
+
+#[test]
+fn the_sender_counts_its_time_its_packets_and_its_bit_rate() {
+    let device = Device::new();
+    let receiver = Receiver::start(&device);
+    let sender = Sender::start(&device, receiver.port(), 500);
+    let stats = until("a second's bit rate", || {
+        let stats = sender.stats();
+        (count(&stats, "bit-rate") > 0).then_some(stats)
+    });
+    let [packets, bytes, frames] =
+        ["packets-sent", "bytes-sent", "frames"].map(|field| count(&stats, field));
+    assert!(packets > 0 && frames >= packets * 100, "{stats:?}");
+    // Every packet is as long as every other one.
+    let length = bytes / packets;
+    assert_eq!(bytes, packets * length, "{stats:?}");
+    // At most what a second of such packets makes: 400 of 2.5 ms.
+    assert!(count(&stats, "bit-rate") <= 400 * length * 8, "{stats:?}");
+    assert!(count(&stats, "uptime-ms") > 0, "{stats:?}");
+}
+
+#[test]
+fn what_was_counted_of_a_stream_outlives_it() {
+    let device = Device::new();
+    let receiver = Receiver::start(&device);
+    let sender = Sender::start(&device, receiver.port(), 500);
+    receiver.tape.heard("sound", |b| rms(b) > 0.1);
+    let (played, packets) = (receiver.count("received"), receiver.count("packets-received"));
+    drop(sender);
+    until("the stream's end", || streams(&receiver).is_empty().then_some(()));
+    until("the session's end", || (receiver.count("peers") == 0).then_some(()));
+    assert!(played > 0 && receiver.count("received") >= played);
+    assert!(packets > 0 && receiver.count("packets-received") >= packets);
+    let stats = receiver.stats();
+    let causes = ["received", "repaired", "concealed", "silence"].map(|c| count(&stats, c));
+    assert_eq!(causes.iter().sum::<u64>(), count(&stats, "played"));
+}
