@@ -154,7 +154,8 @@ impl Settings {
     pub(super) fn apply_uri(&mut self, uri: &VelinUri) -> Result<Vec<String>, String> {
         let defaults = Self::default();
         let mut new = self.clone();
-        new.bind_address = (!uri.host.is_empty()).then(|| uri.host.clone());
+        let anywhere = uri.host.is_empty() || uri.host == ANYWHERE;
+        new.bind_address = (!anywhere).then(|| uri.host.clone());
         new.port = uri.port.unwrap_or(defaults.port);
         if uri.stream.is_some() {
             return Err("a stream cannot be chosen here yet; leave out the part after the /".into());
@@ -203,13 +204,16 @@ impl Settings {
             put("drift", "off".into());
         }
         VelinUri {
-            host: self.bind_address.clone().unwrap_or_default(),
+            host: self.bind_address.clone().unwrap_or_else(|| ANYWHERE.into()),
             port: Some(self.port),
             stream: None,
             query,
         }
     }
 }
+
+/// What stands for "all addresses" in a URI, which needs a host before a port.
+const ANYWHERE: &str = "::";
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
@@ -340,6 +344,15 @@ mod tests {
         let uri = VelinUri::parse(&s.to_uri().to_text()).unwrap();
         assert_eq!(other.apply_uri(&uri), Ok(Vec::new()));
         assert_eq!(format!("{s:?}"), format!("{other:?}"));
+    }
+
+    #[test]
+    fn the_defaults_have_a_uri_that_can_be_set() {
+        let text = Settings::default().to_uri().to_text();
+        assert_eq!(text, "velin://[::]:49000/");
+        let mut s = Settings { port: 1, bind_address: Some("::1".into()), ..Settings::default() };
+        assert_eq!(s.apply_uri(&VelinUri::parse(&text).unwrap()), Ok(Vec::new()));
+        assert_eq!(format!("{s:?}"), format!("{:?}", Settings::default()));
     }
 
     #[test]
