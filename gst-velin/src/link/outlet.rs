@@ -50,11 +50,6 @@ impl Outlet {
         clock::now().since(self.since)
     }
 
-    /// Packets and bytes sealed so far.
-    pub fn sent(&self) -> (u64, u64) {
-        self.tx.sent()
-    }
-
     /// Which way packets leave.
     pub fn route(&self) -> Route {
         self.tx.route()

@@ -454,7 +454,7 @@ impl Session {
             .read(resp.message)
             .map_err(|rejected| Ended::Handshake(rejected.error.to_string()))?;
         let peer = ready.remote();
-        let grants = self.judge_listener(&peer)?;
+        let grants = self.judge(&peer)?;
         check_versions(ready.payload())?;
         let config = &self.shell.config;
         let hello = Hello {
@@ -490,7 +490,7 @@ impl Session {
             .map_err(|rejected| Ended::Handshake(rejected.error.to_string()))?;
         let peer = established.remote;
         let mut live = Live::new(now, self.role, self.index, peer_index, established, Grants::NONE);
-        let verdict = self.judge_caller(&peer).and_then(|grants| {
+        let verdict = self.judge(&peer).and_then(|grants| {
             let hello = Hello::decode(&payload)
                 .map_err(|e| Ended::PeerMisbehaved(format!("its Hello: {e}")))?;
             if common_version(&hello.versions) != Some(1) {
@@ -512,8 +512,9 @@ impl Session {
         }
     }
 
-    /// The caller's checks before it reveals itself (see `docs/protocol.md`, section 2.3).
-    fn judge_listener(&self, peer: &PublicKey) -> Result<Grants, Ended> {
+    /// Whether we talk to `peer`, and what it may do (see `docs/protocol.md`, section 2.3). The
+    /// caller asks before it reveals itself, the listener when the caller has proved its key.
+    fn judge(&self, peer: &PublicKey) -> Result<Grants, Ended> {
         let config = &self.shell.config;
         if let Some(expected) = config.expected_peer
             && expected != *peer
@@ -525,22 +526,10 @@ impl Session {
         }
         match config.trust.grants(peer) {
             Some(grants) => Ok(grants),
-            None if config.expected_peer.is_some() => Ok(Grants::NONE),
+            // A caller that names the key consents to this link; a listener needs the trust.
+            None if self.role == Role::Caller && config.expected_peer.is_some() => Ok(Grants::NONE),
             None => Err(Ended::UnknownPeer(*peer)),
         }
-    }
-
-    fn judge_caller(&self, peer: &PublicKey) -> Result<Grants, Ended> {
-        let config = &self.shell.config;
-        if let Some(expected) = config.expected_peer
-            && expected != *peer
-        {
-            return Err(Ended::IdentityMismatch { expected, got: *peer });
-        }
-        if *peer == config.identity.public() {
-            return if config.accept_own_key { Ok(Grants::ALL) } else { Err(Ended::OwnKey) };
-        }
-        config.trust.grants(peer).ok_or(Ended::UnknownPeer(*peer))
     }
 
     fn not_a_handshake(&mut self, what: &str) -> Ended {
