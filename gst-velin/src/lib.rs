@@ -12,8 +12,10 @@ use gst::glib;
 
 mod format;
 pub mod link;
+mod link_options;
 mod messages;
 mod options;
+mod reports;
 mod uri;
 #[allow(missing_docs)] // GStreamer's documentation tool reads the C-style block in each.
 pub mod velinsink;

@@ -7,7 +7,8 @@ use velin_core::identity::PublicKey;
 use velin_core::session::{Ended, Route};
 use velin_core::wire::CloseCode;
 
-use crate::link::PeerInfo;
+use crate::link::{Listener, PeerInfo};
+use crate::reports::Side;
 
 /// A `velin/<event>` element message about `peer`.
 pub(crate) fn about_peer(event: &str, peer: &PeerInfo) -> gst::structure::Builder {
@@ -43,20 +44,36 @@ pub(crate) fn route_name(route: Route) -> &'static str {
     match route {
         Route::Datagram(_) => "udp",
         Route::Stream => "tcp",
+        Route::Held => "held",
     }
 }
 
+/// Says where callers may call.
+pub(crate) fn post_listening(
+    element: &(impl IsA<gst::Element> + IsA<gst::Object>),
+    listener: &Listener,
+) {
+    let structure = gst::Structure::builder("velin/listening")
+        .field("port", u32::from(listener.port()))
+        .field("audio-port", u32::from(listener.audio_port()));
+    post(element, structure.build());
+}
+
 /// What a user does about a refusal. `own` is this device's key, `to` whom it called.
-pub(crate) fn refusal(ended: &Ended, own: &PublicKey, to: &str) -> String {
+pub(crate) fn refusal(ended: &Ended, own: &PublicKey, to: &str, side: Side) -> String {
+    let (peer, purpose, grant) = match side {
+        Side::Sender => ("receiver", "play there", "play-to-me"),
+        Side::Receiver => ("sender", "capture from there", "capture-from-me"),
+    };
     match ended {
         Ended::UnknownPeer(key) => format!(
-            "This device does not trust the receiver at {to}. If it is yours, run here: \
+            "This device does not trust the {peer} at {to}. If it is yours, run here: \
              velin-pipe trust add {} --name NAME",
             key.recipient()
         ),
         Ended::IdentityMismatch { expected, got } => format!(
             "Another device than the one in peer= answered at {to}: expected {}, got {}. Check \
-             the address; if the receiver's key was changed on purpose, change peer=",
+             the address; if the {peer}'s key was changed on purpose, change peer=",
             expected.recipient(),
             got.recipient()
         ),
@@ -65,28 +82,28 @@ pub(crate) fn refusal(ended: &Ended, own: &PublicKey, to: &str) -> String {
              remove the copied identity file there, then run velin-pipe identity show"
         ),
         Ended::Version { theirs } => format!(
-            "The receiver at {to} speaks version {theirs:?} of the link and this device version \
+            "The {peer} at {to} speaks version {theirs:?} of the link and this device version \
              1: install the same release of Velin on both"
         ),
         Ended::Downgrade => format!(
             "Somebody on the way to {to} tampers with the connection: do not trust this network"
         ),
         Ended::NotVelin(_) => format!(
-            "What answers at {to} is no Velin receiver of this version: check the port, or update \
-             the receiver"
+            "What answers at {to} is no Velin {peer} of this version: check the port, or update \
+             the {peer}"
         ),
         Ended::ByPeer(reason) => match reason.code {
             CloseCode::UNTRUSTED => format!(
-                "The receiver at {to} does not trust this device. Run there: velin-pipe trust \
+                "The {peer} at {to} does not trust this device. Run there: velin-pipe trust \
                  add {} --name NAME",
                 own.recipient()
             ),
             CloseCode::PERMISSION => format!(
-                "The receiver at {to} trusts this device, but not to play there. Run there: \
-                 velin-pipe trust add {} --may play-to-me",
+                "The {peer} at {to} trusts this device, but not to {purpose}. Run \
+                 there: velin-pipe trust add {} --may {grant}",
                 own.recipient()
             ),
-            _ => format!("The receiver at {to} refused: {reason}"),
+            _ => format!("The {peer} at {to} refused: {reason}"),
         },
         other => format!("{to}: {other}"),
     }
@@ -96,7 +113,7 @@ pub(crate) fn refusal(ended: &Ended, own: &PublicKey, to: &str) -> String {
 pub(crate) fn caller_refusal(ended: &Ended) -> String {
     match ended {
         Ended::UnknownPeer(key) => format!(
-            "an unknown device wants to play here. If it is yours, run: velin-pipe trust add {} \
+            "an unknown device calls. If it is yours, run: velin-pipe trust add {} \
              --name NAME",
             key.recipient()
         ),

@@ -2,24 +2,30 @@
 //! through which the receive thread brings datagrams.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::playout::{Block, Body, ReceiverHalf};
-use velin_core::session::{Ended, Event, MediaSink, MediaTx, Session, Transmit};
+use velin_core::session::{
+    Ended, Event, MediaSink, MediaTx, Route, Session, StreamEnd, Transmit,
+};
 use velin_core::time::MonoTime;
 use velin_core::units::StreamId;
 use velin_core::wire::{AudioFlags, AudioFrame, CloseCode, frame_packet};
 
 use super::clock;
+use super::entropy::random_u64;
 use super::outlet::Outlet;
 use super::tcp_media::TcpMedia;
 use super::udp::UdpShared;
+use super::wake;
 
 /// A closing connection has this long to take the last bytes.
 const DRAIN: Duration = Duration::from_millis(300);
@@ -32,11 +38,14 @@ const MAX_PENDING: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Connection {
     index: SessionIndex,
-    udp: Arc<UdpShared>,
+    /// Not on carrier `tcp`.
+    udp: Option<Arc<UdpShared>>,
     tcp_media: Arc<TcpMedia>,
     inner: Mutex<Inner>,
     /// The task has something to do: bytes to write, events to handle.
     wake: Notify,
+    /// Something about the link has changed: the driver looks.
+    nudged: Notify,
 }
 
 #[derive(Debug)]
@@ -55,24 +64,53 @@ pub(crate) trait Driver: Send {
     /// Something happened.
     fn on_event(&mut self, connection: &Arc<Connection>, event: Event);
 
-    /// The owner's [`Notify`] fired.
-    fn on_wake(&mut self, connection: &Arc<Connection>);
+    /// Something about the link has changed.
+    fn on_nudge(&mut self, connection: &Arc<Connection>);
+
+    /// The machine has slept.
+    fn on_jump(&mut self) {}
 }
 
 impl Connection {
-    pub(crate) fn new(index: SessionIndex, session: Session, udp: Arc<UdpShared>) -> Self {
-        Self {
-            index,
-            udp,
-            tcp_media: Arc::new(TcpMedia::new()),
-            inner: Mutex::new(Inner {
-                session,
-                receivers: HashMap::new(),
-                pending: Vec::new(),
-                armed: None,
-            }),
-            wake: Notify::new(),
+    /// Makes a session with an index of its own; datagrams for it arrive from now on.
+    pub(crate) fn register(
+        udp: Option<&Arc<UdpShared>>,
+        make: impl FnOnce(SessionIndex) -> Session,
+    ) -> Arc<Self> {
+        let connection = |index, udp| {
+            Arc::new(Self {
+                index,
+                udp,
+                tcp_media: Arc::new(TcpMedia::new()),
+                inner: Mutex::new(Inner {
+                    session: make(index),
+                    receivers: HashMap::new(),
+                    pending: Vec::new(),
+                    armed: None,
+                }),
+                wake: Notify::new(),
+                nudged: Notify::new(),
+            })
+        };
+        match udp {
+            Some(udp) => udp.register(|index| connection(index, Some(udp.clone()))),
+            None => connection(random_index(), None),
         }
+    }
+
+    /// What datagrams for the session carry.
+    pub(crate) fn index(&self) -> SessionIndex {
+        self.index
+    }
+
+    /// The driver is to look at the link.
+    pub(crate) fn nudge(&self) {
+        self.nudged.notify_one();
+    }
+
+    /// Which way media leaves.
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.lock().session.route()
     }
 
     /// A datagram with our index, on the receive thread.
@@ -106,8 +144,11 @@ impl Connection {
 
     /// The way out for a stream of ours that was accepted.
     pub(crate) fn outlet(&self, id: StreamId) -> Option<Outlet> {
-        let tx: MediaTx = self.lock().session.media_tx(id)?;
-        Some(Outlet::new(tx, self.udp.clone(), self.tcp_media.clone()))
+        let inner = self.lock();
+        let tx: MediaTx = inner.session.media_tx(id)?;
+        let peer = inner.session.peer()?;
+        drop(inner);
+        Some(Outlet::new(tx, self.index, peer, self.udp.clone(), self.tcp_media.clone()))
     }
 
     /// Says goodbye; the task ends when that is written.
@@ -117,27 +158,21 @@ impl Connection {
 
     /// No datagram reaches the session any more.
     pub(crate) fn unregister(&self) {
-        self.udp.unregister(self.index);
+        if let Some(udp) = &self.udp {
+            udp.unregister(self.index);
+        }
     }
 
-    /// Drives the session until it is over. `owner_wake` makes `driver.on_wake` run.
-    pub(crate) async fn run(
-        self: &Arc<Self>,
-        mut tcp: TcpStream,
-        owner_wake: &Notify,
-        driver: &mut dyn Driver,
-    ) -> Ended {
-        let (mut reader, mut writer) = tcp.split();
-        let mut buffer = vec![0; 16 * 1024];
-        let mut out = Vec::new();
-        let mut written = 0;
+    /// Drives the session until it is over, with or without its TCP connection.
+    pub(crate) async fn run(self: &Arc<Self>, tcp: TcpStream, driver: &mut dyn Driver) -> Ended {
+        let mut tcp = Some(Tcp::new(tcp));
+        let mut woken = wake::watch();
         let ended = loop {
             if let Some(ended) = self.dispatch_events(driver) {
                 break ended;
             }
-            if written == out.len() {
-                written = 0;
-                self.refill(&mut out);
+            if let Some(tcp) = &mut tcp {
+                self.refill(tcp);
             }
             let deadline = self.arm().map(clock::instant);
             let timer = async {
@@ -147,13 +182,13 @@ impl Connection {
                 }
             };
             tokio::select! {
-                read = reader.read(&mut buffer) => match read {
-                    Ok(0) | Err(_) => self.on_stream_end(),
-                    Ok(n) => self.on_stream(clock::now(), &buffer[..n]),
-                },
-                wrote = writer.write(&out[written..]), if written < out.len() => match wrote {
-                    Ok(0) | Err(_) => self.on_stream_end(),
-                    Ok(n) => written += n,
+                progress = Tcp::progress(&mut tcp) => match progress {
+                    Progress::Read(bytes) => self.on_stream(clock::now(), bytes),
+                    Progress::Written => {}
+                    Progress::End(end) => {
+                        tcp = None;
+                        self.on_stream_end(end);
+                    }
                 },
                 () = timer => {
                     let mut inner = self.lock();
@@ -161,20 +196,19 @@ impl Connection {
                     self.flush(inner);
                 }
                 () = self.wake.notified() => {}
-                () = self.tcp_media.pushed() => {}
-                () = owner_wake.notified() => driver.on_wake(self),
+                () = self.tcp_media.pushed(), if tcp.is_some() => {}
+                () = self.nudged.notified() => driver.on_nudge(self),
+                () = woken.jumped() => {
+                    self.with(|s| s.wake(clock::now()));
+                    driver.on_jump();
+                }
             }
         };
         self.unregister();
-        out.drain(..written);
-        out.append(&mut self.lock().pending);
-        let goodbye = async {
-            let _ = writer.write_all(&out).await;
-            let _ = writer.shutdown().await;
-            // Closing with unread bytes would reset the connection and take our goodbye back.
-            while matches!(reader.read(&mut buffer).await, Ok(n) if n > 0) {}
-        };
-        let _ = tokio::time::timeout(DRAIN, goodbye).await;
+        if let Some(tcp) = tcp {
+            let last = std::mem::take(&mut self.lock().pending);
+            tcp.say_goodbye(last).await;
+        }
         ended
     }
 
@@ -185,9 +219,11 @@ impl Connection {
         self.flush(inner);
     }
 
-    fn on_stream_end(&self) {
+    fn on_stream_end(&self, end: StreamEnd) {
         let mut inner = self.lock();
-        inner.session.handle_stream_end();
+        // Nobody reads them any more.
+        inner.pending = Vec::new();
+        inner.session.handle_stream_end(clock::now(), end);
         self.flush(inner);
     }
 
@@ -203,11 +239,15 @@ impl Connection {
     }
 
     /// Control first, then the media that waits.
-    fn refill(&self, out: &mut Vec<u8>) {
-        out.clear();
-        out.append(&mut self.lock().pending);
+    fn refill(&self, tcp: &mut Tcp) {
+        if tcp.written < tcp.out.len() {
+            return;
+        }
+        tcp.written = 0;
+        tcp.out.clear();
+        tcp.out.append(&mut self.lock().pending);
         while let Some(packet) = self.tcp_media.pop() {
-            frame_packet(&packet, out);
+            frame_packet(&packet, &mut tcp.out);
         }
     }
 
@@ -230,15 +270,17 @@ impl Connection {
         }
         if inner.pending.len() > MAX_PENDING {
             inner.pending = Vec::new();
-            inner.session.handle_stream_end();
+            inner.session.handle_stream_end(clock::now(), StreamEnd::TimedOut);
         }
         // What arrived may have brought a timeout nearer than the one the task sleeps for.
         let earlier =
             inner.session.poll_timeout().is_some_and(|t| inner.armed.is_none_or(|a| t < a));
         let busy = earlier || !inner.pending.is_empty() || inner.session.has_events();
         drop(inner);
-        for (to, packet) in datagrams {
-            self.udp.send(to, &packet);
+        if let Some(udp) = &self.udp {
+            for (to, packet) in datagrams {
+                udp.send(to, &packet);
+            }
         }
         if busy {
             self.wake.notify_one();
@@ -247,6 +289,82 @@ impl Connection {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn random_index() -> SessionIndex {
+    loop {
+        if let Some(index) = SessionIndex::new(random_u64() as u32) {
+            return index;
+        }
+    }
+}
+
+/// The TCP connection of a session, while it has one.
+struct Tcp {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    buffer: Vec<u8>,
+    out: Vec<u8>,
+    written: usize,
+}
+
+enum Progress<'a> {
+    Read(&'a [u8]),
+    Written,
+    End(StreamEnd),
+}
+
+impl Tcp {
+    fn new(tcp: TcpStream) -> Self {
+        let (reader, writer) = tcp.into_split();
+        Self { reader, writer, buffer: vec![0; 16 * 1024], out: Vec::new(), written: 0 }
+    }
+
+    /// Waits until something was read or written. Without a connection: for ever.
+    async fn progress(tcp: &mut Option<Self>) -> Progress<'_> {
+        let Some(Self { reader, writer, buffer, out, written }) = tcp else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            read = reader.read(buffer) => match read {
+                Ok(0) => Progress::End(StreamEnd::Closed),
+                Ok(n) => Progress::Read(&buffer[..n]),
+                Err(e) => Progress::End(kind_of_end(&e)),
+            },
+            wrote = writer.write(&out[*written..]), if *written < out.len() => match wrote {
+                Ok(0) => Progress::End(StreamEnd::Closed),
+                Ok(n) => {
+                    *written += n;
+                    Progress::Written
+                }
+                Err(e) => Progress::End(kind_of_end(&e)),
+            },
+        }
+    }
+
+    /// Writes what is left and `last`, then ends the connection.
+    async fn say_goodbye(mut self, mut last: Vec<u8>) {
+        self.out.drain(..self.written);
+        self.out.append(&mut last);
+        let goodbye = async {
+            let _ = self.writer.write_all(&self.out).await;
+            let _ = self.writer.shutdown().await;
+            // Closing with unread bytes would reset the connection and take our goodbye back.
+            while matches!(self.reader.read(&mut self.buffer).await, Ok(n) if n > 0) {}
+        };
+        let _ = tokio::time::timeout(DRAIN, goodbye).await;
+    }
+}
+
+/// Whether the other side ended the connection, or our system gave it up.
+fn kind_of_end(error: &io::Error) -> StreamEnd {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => StreamEnd::Closed,
+        _ => StreamEnd::TimedOut,
     }
 }
 

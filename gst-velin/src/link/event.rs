@@ -42,9 +42,16 @@ pub enum LinkEvent {
     /// Both sides accepted each other.
     Connected(PeerInfo),
     /// The peer takes our stream: audio flows.
-    Streaming,
-    /// Media goes another way.
-    RouteChanged(Route),
+    Streaming(PeerInfo),
+    /// Which way media to and from a peer goes from now on, and why.
+    Carried {
+        /// Whose.
+        peer: PeerInfo,
+        /// The way.
+        route: Route,
+        /// Why this one.
+        why: CarrierReason,
+    },
     /// Nothing heard for a second.
     Stalled(PeerInfo),
     /// Heard again after this long.
@@ -57,6 +64,13 @@ pub enum LinkEvent {
         ended: Ended,
         /// When the next attempt starts.
         retry_in: Option<Duration>,
+    },
+    /// The session of a listener with one of its callers ended.
+    Left {
+        /// Who it was.
+        peer: PeerInfo,
+        /// Why.
+        ended: Ended,
     },
     /// The caller gives up: trying again cannot help before somebody changes something.
     Refused {
@@ -72,6 +86,15 @@ pub enum LinkEvent {
         /// Why.
         reason: velin_core::wire::CloseReason,
     },
+    /// A stream that this element wants is played by another one on the same link.
+    StreamTaken {
+        /// Whose stream.
+        peer: PeerInfo,
+        /// What it is called.
+        name: Name,
+    },
+    /// Nothing that the peer offers is wanted here.
+    NothingToPlay(PeerInfo),
     /// A listener turned a caller away.
     CallerRefused {
         /// Where it called from.
@@ -81,4 +104,26 @@ pub enum LinkEvent {
     },
     /// The trust file could not be read again; the last good one stays in force.
     TrustUnreadable(String),
+}
+
+/// Why media goes the way it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CarrierReason {
+    /// UDP answered.
+    UdpAnswers,
+    /// UDP has not answered yet, or answers no more: perhaps a firewall drops it.
+    UdpSilent,
+    /// The user chose it.
+    Chosen,
+}
+
+impl CarrierReason {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UdpAnswers => "UDP answers",
+            Self::UdpSilent => "UDP does not answer; let it through the firewalls between both ends",
+            Self::Chosen => "carrier=tcp",
+        }
+    }
 }

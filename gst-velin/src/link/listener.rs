@@ -1,6 +1,5 @@
 //! A link that listens: any number of callers, each with a session of its own.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener as StdTcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,23 +11,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use velin_core::identity::{Identity, Name, PublicKey};
-use velin_core::playout::ReceiverHalf;
-use velin_core::session::{Ended, Event, Session, SessionConfig, SessionCounters};
-use velin_core::units::StreamId;
-use velin_core::wire::{CloseCode, StreamOffer, StreamUuid, UdpEndpoint};
+use velin_core::session::{Carrier, Ended, Event, Role, Session, SessionConfig, SessionCounters};
+use velin_core::wire::{CloseCode, UdpEndpoint};
 
 use super::admission::{Door, Place};
+use super::allow::AllowList;
+use super::caller::carried;
 use super::clock;
 use super::connect::tune;
 use super::connection::{Connection, Driver};
 use super::entropy::OsEntropy;
-use super::event::{LinkEvent, Observer, PeerInfo};
+use super::event::{LinkEvent, PeerInfo};
+use super::exchange::Exchange;
+use super::hub::Hub;
+use super::registry::{self, Conflict, LinkKey};
 use super::runtime::{self, RuntimeError};
 use super::trust::TrustSource;
 use super::udp::{UdpPort, UdpShared, canonical};
-
-/// Authenticated sessions at a time.
-const MAX_SESSIONS: usize = 256;
 
 /// After an error of `accept` (for instance too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -36,63 +35,97 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Where a listener listens.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
+    /// The link's name, if the user gave it one.
+    pub link: Option<String>,
     /// TCP port; 0 = any.
     pub port: u16,
     /// UDP port; 0 = any.
     pub audio_port: u16,
     /// One address of this machine; `None` = all, both families.
     pub bind: Option<IpAddr>,
+    /// How packets travel. Without UDP on carrier `tcp`.
+    pub carrier: Carrier,
+    /// The only key that may call; `None` = whoever is trusted.
+    pub peer: Option<PublicKey>,
+    /// From where callers may come.
+    pub allow: AllowList,
+    /// Authenticated sessions at a time.
+    pub max_sessions: usize,
     /// DSCP value of what we send; `None` = leave alone.
     pub dscp: Option<u8>,
     /// Largest UDP payload in bytes.
     pub mtu: u16,
 }
 
-/// What names a stream across sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StreamKey {
-    /// Who sends it.
-    pub peer: PublicKey,
-    /// Which timeline.
-    pub uuid: StreamUuid,
+impl ListenerSettings {
+    fn key(&self) -> Option<LinkKey> {
+        match &self.link {
+            Some(name) => Some(LinkKey::Named(name.clone())),
+            // Whoever takes any port wants one of its own.
+            None if self.port == 0 => None,
+            None => Some(LinkKey::Listen { bind: self.bind, port: self.port }),
+        }
+    }
+
+    fn agree(&self, other: &Self) -> Result<(), Conflict> {
+        let same = [
+            ("port", self.port == other.port),
+            ("audio-port", self.audio_port == other.audio_port),
+            ("bind-address", self.bind == other.bind),
+            ("carrier", self.carrier == other.carrier),
+            ("peer", self.peer == other.peer),
+            ("allow", self.allow == other.allow),
+            ("max-sessions", self.max_sessions == other.max_sessions),
+            ("qos-dscp", self.dscp == other.dscp),
+            ("mtu", self.mtu == other.mtu),
+        ];
+        match same.iter().find(|(_, same)| !same) {
+            Some((property, _)) => Err(Conflict { property }),
+            None => Ok(()),
+        }
+    }
 }
 
-/// What becomes of an offer.
-#[derive(Debug)]
-// Moved once per stream: boxing the half would only cost.
-#[allow(clippy::large_enum_variant)]
-pub enum Verdict {
-    /// Play it.
-    Accept {
-        /// Which of the offer's formats.
-        format: u8,
-        /// Where its blocks go.
-        receiver: ReceiverHalf,
-    },
-    /// Do not.
-    Refuse(CloseCode),
-}
-
-/// Decides about offered streams. Called on network threads with no lock held; must not wait.
-pub trait Acceptor: Send + Sync {
-    /// A trusted peer offers a stream.
-    fn offered(&self, peer: &PeerInfo, offer: &StreamOffer) -> Verdict;
-
-    /// A stream is over. `resumable`: its sender did not say goodbye and may come back with it.
-    fn ended(&self, key: StreamKey, receiver: ReceiverHalf, resumable: bool);
-}
-
-/// Bound sockets; between [`start`](Self::start) and [`stop`](Self::stop), a listening link. Ends,
-/// with goodbyes, on drop, and has given its ports back then.
+/// Bound sockets, shared by the elements of this process that listen on the same port. It lets
+/// callers in while somebody holds an [`Opening`], and gives the ports back on drop.
 pub struct Listener {
     settings: ListenerSettings,
     tcp: StdTcpListener,
-    udp: UdpPort,
-    /// Replaced by every stop, so that what still ends cannot touch what comes after it.
-    shared: Mutex<Arc<Shared>>,
+    udp: Option<UdpPort>,
+    hub: Arc<Hub>,
+    open: Mutex<Option<Open>>,
 }
 
-/// What everything between a start and a stop has in common.
+/// While somebody holds an [`Opening`].
+struct Open {
+    shared: Arc<Shared>,
+    holders: usize,
+    identity: PublicKey,
+    trust_file: Option<String>,
+}
+
+/// Keeps a listener open to callers. When the last one is dropped, everybody hears a goodbye and
+/// nobody is let in until the next opening; the ports stay taken.
+#[derive(Debug)]
+pub struct Opening(Arc<Listener>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let over = {
+            let mut open = lock(&self.0.open);
+            if let Some(open) = &mut *open {
+                open.holders -= 1;
+            }
+            open.take_if(|o| o.holders == 0)
+        };
+        if let Some(over) = over {
+            self.0.end(&over.shared);
+        }
+    }
+}
+
+/// What everything of one opening has in common. Replaced by the next one, so that what still ends
+/// cannot touch what comes after it.
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
@@ -100,17 +133,25 @@ struct Shared {
     wake: Notify,
     door: Mutex<Door<AbortHandle>>,
     sessions: AtomicUsize,
-    connections: Mutex<Vec<Arc<Connection>>>,
-    /// Through which session each stream comes.
-    streams: Mutex<HashMap<StreamKey, (Arc<Connection>, StreamId)>>,
     refused: AtomicU64,
     /// What the sessions that are over had counted.
     past: Mutex<SessionCounters>,
 }
 
 impl Listener {
-    /// Binds both ports.
-    pub fn bind(settings: ListenerSettings) -> Result<Self, BindError> {
+    /// The listener for `settings`: a living one if the process has it, else one that binds now.
+    pub fn shared(settings: ListenerSettings) -> Result<Arc<Self>, BindError> {
+        let Some(key) = settings.key() else { return Self::bind(settings) };
+        let make = || Self::bind(settings.clone());
+        let other = |_| BindError::Conflict(Conflict { property: "mode" });
+        let (listener, new) = registry::listener(key, make, other)?;
+        if !new {
+            settings.agree(&listener.settings)?;
+        }
+        Ok(listener)
+    }
+
+    fn bind(settings: ListenerSettings) -> Result<Arc<Self>, BindError> {
         let tcp = match settings.bind {
             Some(ip) => bind_tcp((ip, settings.port).into()),
             None => bind_tcp((Ipv6Addr::UNSPECIFIED, settings.port).into()).or_else(|e| {
@@ -121,12 +162,17 @@ impl Listener {
             }),
         }
         .map_err(|e| BindError::new("TCP", "port", settings.port, settings.bind, &e))?;
-        let udp = match settings.bind {
+        let bind_udp = || match settings.bind {
             Some(ip) => UdpPort::bind((ip, settings.audio_port).into(), settings.dscp),
             None => UdpPort::bind_any(settings.audio_port, settings.dscp),
-        }
-        .map_err(|e| BindError::new("UDP", "audio-port", settings.audio_port, settings.bind, &e))?;
-        Ok(Self { settings, tcp, udp, shared: Mutex::default() })
+        };
+        let udp = match settings.carrier {
+            Carrier::Tcp => None,
+            Carrier::Lan => Some(bind_udp().map_err(|e| {
+                BindError::new("UDP", "audio-port", settings.audio_port, settings.bind, &e)
+            })?),
+        };
+        Ok(Arc::new(Self { settings, tcp, udp, hub: Hub::new(|| {}), open: Mutex::default() }))
     }
 
     /// The TCP port in use.
@@ -134,93 +180,99 @@ impl Listener {
         self.tcp.local_addr().map_or(0, |a| a.port())
     }
 
-    /// The UDP port in use.
+    /// The UDP port in use; 0 = none.
     pub fn audio_port(&self) -> u16 {
-        self.udp.shared().local().port()
+        self.udp.as_ref().map_or(0, |u| u.shared().local().port())
     }
 
-    /// Starts to accept callers.
-    pub fn start(
-        &self,
+    /// Lets callers in. Somebody who does so already must mean the same device and the same trust.
+    pub fn open(
+        self: &Arc<Self>,
         identity: Arc<Identity>,
         trust: Arc<TrustSource>,
+        trust_file: Option<String>,
         agent: Option<Name>,
-        acceptor: Arc<dyn Acceptor>,
-        observer: Observer,
-    ) -> Result<(), StartError> {
+    ) -> Result<Opening, OpenError> {
         let runtime = runtime::handle()?;
+        let mut open = lock(&self.open);
+        if let Some(open) = &mut *open {
+            let same = [
+                ("identity-file", open.identity == identity.public()),
+                ("trust-file", open.trust_file == trust_file),
+            ];
+            return match same.iter().find(|(_, same)| !same) {
+                Some((property, _)) => Err(Conflict { property }.into()),
+                None => {
+                    open.holders += 1;
+                    Ok(Opening(self.clone()))
+                }
+            };
+        }
         let tcp = self.tcp.try_clone()?;
+        let shared = Arc::new(Shared::default());
+        let public = identity.public();
         let server = Arc::new(Server {
             settings: self.settings.clone(),
-            udp: self.udp.shared().clone(),
-            shared: self.shared(),
+            udp: self.udp.as_ref().map(|u| u.shared().clone()),
+            shared: shared.clone(),
+            hub: self.hub.clone(),
             identity,
             trust,
             agent,
-            acceptor,
-            observer,
         });
         let _entered = runtime.enter();
         let tcp = TcpListener::from_std(tcp)?;
         runtime.spawn(server.run(tcp));
-        Ok(())
+        *open = Some(Open { shared, holders: 1, identity: public, trust_file });
+        Ok(Opening(self.clone()))
     }
 
-    /// Says goodbye to everybody and lets nobody in until the next start. The ports stay taken.
-    pub fn stop(&self) {
-        let shared = std::mem::take(&mut *self.lock_shared());
-        shared.end();
+    /// What is attached to the link.
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Says goodbye to everybody and lets nobody in.
+    fn end(&self, shared: &Shared) {
+        shared.stop.store(true, Ordering::Release);
+        shared.wake.notify_one();
+        let strangers = lock(&shared.door).clear();
+        strangers.for_each(|task| task.abort());
+        for connection in self.hub.sessions() {
+            connection.close(CloseCode::SHUTDOWN);
+        }
     }
 
     /// Authenticated sessions now.
     pub fn sessions(&self) -> usize {
-        self.shared().sessions.load(Ordering::Relaxed)
+        self.opening().map_or(0, |s| s.sessions.load(Ordering::Relaxed))
     }
 
     /// What all sessions counted, added up, and datagrams that belong to none.
     pub fn counters(&self) -> (SessionCounters, u64) {
-        let connections = lock(&self.shared().connections).clone();
-        let mut sum = *lock(&self.shared().past);
-        for connection in connections {
+        let mut sum = self.opening().map_or_else(Default::default, |s| *lock(&s.past));
+        for connection in self.hub.sessions() {
             sum += connection.with(|s| s.counters());
         }
-        (sum, self.udp.shared().unknown())
+        (sum, self.udp.as_ref().map_or(0, |u| u.shared().unknown()))
     }
 
     /// Callers turned away, and strangers that made room for others.
     pub fn refused(&self) -> (u64, u64) {
-        let shared = self.shared();
+        let Some(shared) = self.opening() else { return (0, 0) };
         let evicted = lock(&shared.door).evicted();
         (shared.refused.load(Ordering::Relaxed), evicted)
     }
 
-    fn shared(&self) -> Arc<Shared> {
-        self.lock_shared().clone()
-    }
-
-    fn lock_shared(&self) -> MutexGuard<'_, Arc<Shared>> {
-        lock(&self.shared)
+    fn opening(&self) -> Option<Arc<Shared>> {
+        lock(&self.open).as_ref().map(|o| o.shared.clone())
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.stop();
         // The accepting task lets go of its handle a moment later; the port is free now.
         let _ = SockRef::from(&self.tcp).shutdown(Shutdown::Both);
-    }
-}
-
-impl Shared {
-    fn end(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.wake.notify_one();
-        let strangers = lock(&self.door).clear();
-        strangers.for_each(|task| task.abort());
-        let connections = std::mem::take(&mut *lock(&self.connections));
-        for connection in connections {
-            connection.close(CloseCode::SHUTDOWN);
-        }
     }
 }
 
@@ -236,13 +288,12 @@ impl std::fmt::Debug for Listener {
 
 struct Server {
     settings: ListenerSettings,
-    udp: Arc<UdpShared>,
+    udp: Option<Arc<UdpShared>>,
     shared: Arc<Shared>,
+    hub: Arc<Hub>,
     identity: Arc<Identity>,
     trust: Arc<TrustSource>,
     agent: Option<Name>,
-    acceptor: Arc<dyn Acceptor>,
-    observer: Observer,
 }
 
 impl Server {
@@ -285,46 +336,32 @@ impl Server {
         let (local, remote) = (canonical(local), canonical(remote));
         tune(&tcp, self.settings.dscp);
         if let Err(e) = self.trust.refresh() {
-            (self.observer)(LinkEvent::TrustUnreadable(e.to_string()));
+            self.hub.tell_first(&LinkEvent::TrustUnreadable(e.to_string()));
         }
+        let udp = self.udp.as_ref();
         let config = SessionConfig {
             identity: self.identity.clone(),
             trust: self.trust.clone(),
-            expected_peer: None,
+            expected_peer: self.settings.peer,
             accept_own_key: local.ip().is_loopback() && remote.ip().is_loopback(),
             agent: self.agent.clone(),
             name: None,
-            udp: Some(UdpEndpoint { port: self.udp.local().port(), mtu: self.settings.mtu }),
+            carrier: self.settings.carrier,
+            udp: udp.map(|u| UdpEndpoint { port: u.local().port(), mtu: self.settings.mtu }),
             peer_address: remote,
             mtu: usize::from(self.settings.mtu),
         };
         let guard = Registration {
             server: self,
             place,
-            connection: self.udp.register(|index| {
-                let session = Session::listener(config, index, Box::new(OsEntropy), clock::now());
-                Arc::new(Connection::new(index, session, self.udp.clone()))
+            connection: Connection::register(udp, |index| {
+                Session::listener(config, index, Box::new(OsEntropy), clock::now())
             }),
         };
-        let mut driver = ListenerDriver {
-            server: self.clone(),
-            place,
-            peer: None,
-            remote,
-            keys: HashMap::new(),
-            counted: false,
-        };
-        let never = Notify::new();
-        let ended = guard.connection.run(tcp, &never, &mut driver).await;
+        let mut driver =
+            ListenerDriver { server: self.clone(), place, remote, exchange: None };
+        let ended = guard.connection.run(tcp, &mut driver).await;
         driver.finish(&guard.connection, ended);
-    }
-
-    fn lock_connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
-        lock(&self.shared.connections)
-    }
-
-    fn lock_streams(&self) -> MutexGuard<'_, HashMap<StreamKey, (Arc<Connection>, StreamId)>> {
-        lock(&self.shared.streams)
     }
 }
 
@@ -339,8 +376,7 @@ impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.connection.unregister();
         lock(&self.server.shared.door).leave(self.place);
-        self.server.lock_streams().retain(|_, (c, _)| !Arc::ptr_eq(c, &self.connection));
-        self.server.lock_connections().retain(|c| !Arc::ptr_eq(c, &self.connection));
+        self.server.hub.leave(&self.connection);
         let counted = self.connection.with(|s| s.counters());
         *lock(&self.server.shared.past) += counted;
     }
@@ -349,126 +385,76 @@ impl Drop for Registration<'_> {
 struct ListenerDriver {
     server: Arc<Server>,
     place: Place,
-    peer: Option<PeerInfo>,
     remote: SocketAddr,
-    keys: HashMap<StreamId, StreamKey>,
-    counted: bool,
+    exchange: Option<Exchange>,
 }
 
 impl ListenerDriver {
-    fn finish(mut self, connection: &Arc<Connection>, ended: Ended) {
-        if std::mem::take(&mut self.counted) {
-            self.server.shared.sessions.fetch_sub(1, Ordering::Relaxed);
-        }
-        let resumable = may_come_back(&ended);
-        let keys = std::mem::take(&mut self.keys);
-        for (id, key) in keys {
-            self.forget(connection, id, key);
-            if let Some(receiver) = connection.take_receiver(id) {
-                self.server.acceptor.ended(key, receiver, resumable);
-            }
-        }
-        let event = match self.peer.take() {
-            Some(peer) => LinkEvent::Lost { peer, ended, retry_in: None },
-            None => {
-                self.server.shared.refused.fetch_add(1, Ordering::Relaxed);
-                LinkEvent::CallerRefused { address: self.remote, ended }
-            }
+    fn finish(self, connection: &Arc<Connection>, ended: Ended) {
+        let shared = &self.server.shared;
+        let Some(exchange) = self.exchange else {
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+            let event = LinkEvent::CallerRefused { address: self.remote, ended };
+            return self.server.hub.tell_first(&event);
         };
-        (self.server.observer)(event);
-    }
-
-    fn on_offer(&mut self, connection: &Arc<Connection>, offer: &StreamOffer) {
-        let id = StreamId(offer.id);
-        let Some(peer) = &self.peer else { return };
-        let key = StreamKey { peer: peer.key, uuid: offer.uuid };
-        self.take_over(connection, key);
-        match self.server.acceptor.offered(peer, offer) {
-            Verdict::Accept { format, receiver } => {
-                self.keys.insert(id, key);
-                self.server.lock_streams().insert(key, (connection.clone(), id));
-                connection.accept(id, format, receiver);
-            }
-            Verdict::Refuse(code) => connection.with(|s| s.remove_stream(id, code)),
-        }
-    }
-
-    /// The same stream again, though the session it came through last has not ended: its sender
-    /// found that one dead before we did. Nobody else has the key to offer it.
-    fn take_over(&self, connection: &Arc<Connection>, key: StreamKey) {
-        let old = self.server.lock_streams().remove(&key);
-        let Some((old, id)) = old else { return };
-        if let Some(receiver) = old.take_receiver(id) {
-            self.server.acceptor.ended(key, receiver, true);
-        }
-        if Arc::ptr_eq(&old, connection) {
-            old.with(|s| s.remove_stream(id, CloseCode::SUPERSEDED));
-        } else {
-            old.close(CloseCode::SUPERSEDED);
-        }
-    }
-
-    fn forget(&self, connection: &Arc<Connection>, id: StreamId, key: StreamKey) {
-        let mut streams = self.server.lock_streams();
-        if streams.get(&key).is_some_and(|(c, i)| Arc::ptr_eq(c, connection) && *i == id) {
-            streams.remove(&key);
-        }
+        shared.sessions.fetch_sub(1, Ordering::Relaxed);
+        let peer = exchange.peer().clone();
+        exchange.finish(connection, &ended);
+        self.server.hub.tell(&LinkEvent::Left { peer, ended });
     }
 
     fn tell(&self, event: impl FnOnce(PeerInfo) -> LinkEvent) {
-        if let Some(peer) = &self.peer {
-            (self.server.observer)(event(peer.clone()));
+        if let Some(exchange) = &self.exchange {
+            self.server.hub.tell(&event(exchange.peer().clone()));
+        }
+    }
+
+    fn on_authenticated(&mut self, connection: &Arc<Connection>, key: PublicKey) {
+        let shared = &self.server.shared;
+        lock(&shared.door).leave(self.place);
+        let name = self.server.trust.name_of(&key);
+        let peer = PeerInfo { key, name, address: self.remote };
+        let hub = self.server.hub.clone();
+        self.exchange = Some(Exchange::new(hub, Role::Listener, peer, connection));
+        let before = shared.sessions.fetch_add(1, Ordering::Relaxed);
+        if shared.stop.load(Ordering::Acquire) {
+            connection.close(CloseCode::SHUTDOWN);
+        } else if before >= self.server.settings.max_sessions {
+            connection.close(CloseCode::BUSY);
         }
     }
 }
 
 impl Driver for ListenerDriver {
     fn on_event(&mut self, connection: &Arc<Connection>, event: Event) {
+        let event = match &mut self.exchange {
+            Some(exchange) => exchange.on_event(connection, event),
+            None => Some(event),
+        };
         match event {
-            Event::Authenticated { peer, .. } => {
-                lock(&self.server.shared.door).leave(self.place);
-                let name = self.server.trust.name_of(&peer);
-                self.peer = Some(PeerInfo { key: peer, name, address: self.remote });
-                self.counted = true;
-                let before = self.server.shared.sessions.fetch_add(1, Ordering::Relaxed);
-                self.server.lock_connections().push(connection.clone());
-                if self.server.shared.stop.load(Ordering::Acquire) {
-                    connection.close(CloseCode::SHUTDOWN);
-                } else if before >= MAX_SESSIONS {
-                    connection.close(CloseCode::BUSY);
-                }
-            }
-            Event::Open { name } => {
-                if let Some(peer) = &mut self.peer {
-                    peer.name = peer.name.take().or(name);
+            Some(Event::Authenticated { peer, .. }) => self.on_authenticated(connection, peer),
+            Some(Event::Open { name }) => {
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.open(connection, name);
                 }
                 self.tell(LinkEvent::Connected);
             }
-            Event::StreamOffered(offer) => self.on_offer(connection, &offer),
-            Event::StreamRemoved { id, .. } => {
-                let Some(key) = self.keys.remove(&id) else { return };
-                self.forget(connection, id, key);
-                if let Some(receiver) = connection.take_receiver(id) {
-                    self.server.acceptor.ended(key, receiver, false);
-                }
+            Some(Event::RouteChanged(route)) => {
+                self.tell(|peer| carried(peer, route, self.server.settings.carrier));
             }
-            Event::RouteChanged(route) => (self.server.observer)(LinkEvent::RouteChanged(route)),
-            Event::Stalled => self.tell(LinkEvent::Stalled),
-            Event::Recovered(silence) => self.tell(|p| LinkEvent::Recovered(p, silence)),
+            Some(Event::Stalled) => self.tell(LinkEvent::Stalled),
+            Some(Event::Recovered(silence)) => self.tell(|p| LinkEvent::Recovered(p, silence)),
             _ => {}
         }
     }
 
-    fn on_wake(&mut self, _: &Arc<Connection>) {}
-}
-
-/// Whether the streams of a session that ended like this may be offered again in another.
-fn may_come_back(ended: &Ended) -> bool {
-    match ended {
-        Ended::ByUs(reason) | Ended::ByPeer(reason) => {
-            !matches!(reason.code, CloseCode::OK | CloseCode::SHUTDOWN)
+    fn on_nudge(&mut self, connection: &Arc<Connection>) {
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.sync(connection);
+        // A later session has everything that this one carried.
+        if exchange.plays_nothing() && connection.with(|s| s.is_detached()) {
+            connection.close(CloseCode::SUPERSEDED);
         }
-        _ => true,
     }
 }
 
@@ -503,6 +489,9 @@ pub enum BindError {
         /// The port.
         port: u16,
     },
+    /// It disagrees with the listener it would share.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// Not one of this machine's addresses.
     #[error("bind-address {address} is not an address of this machine; leave it out to use all")]
     Address {
@@ -539,10 +528,13 @@ impl BindError {
     }
 }
 
-/// Why a bound listener does not start.
+/// Why a bound listener does not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum OpenError {
+    /// Another element keeps it open with other files.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// No threads.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

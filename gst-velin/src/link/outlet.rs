@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use velin_core::handshake::packets::SessionIndex;
+use velin_core::identity::PublicKey;
 use velin_core::session::{MediaError, MediaTx, Route};
 use velin_core::time::MonoTime;
 use velin_core::wire::AudioHeader;
@@ -15,14 +17,32 @@ use super::udp::UdpShared;
 #[derive(Clone, Debug)]
 pub struct Outlet {
     tx: MediaTx,
-    udp: Arc<UdpShared>,
+    session: SessionIndex,
+    peer: PublicKey,
+    udp: Option<Arc<UdpShared>>,
     tcp: Arc<TcpMedia>,
     since: MonoTime,
 }
 
 impl Outlet {
-    pub(crate) fn new(tx: MediaTx, udp: Arc<UdpShared>, tcp: Arc<TcpMedia>) -> Self {
-        Self { tx, udp, tcp, since: clock::now() }
+    pub(crate) fn new(
+        tx: MediaTx,
+        session: SessionIndex,
+        peer: PublicKey,
+        udp: Option<Arc<UdpShared>>,
+        tcp: Arc<TcpMedia>,
+    ) -> Self {
+        Self { tx, session, peer, udp, tcp, since: clock::now() }
+    }
+
+    /// Which session this is a part of.
+    pub(crate) fn session(&self) -> SessionIndex {
+        self.session
+    }
+
+    /// Who takes the stream.
+    pub fn peer(&self) -> PublicKey {
+        self.peer
     }
 
     /// Sends the payload that stands at `packet[32..32 + payload_len]`; `packet` has 48 bytes
@@ -35,14 +55,25 @@ impl Outlet {
     ) -> Result<bool, MediaError> {
         let (n, route) = self.tx.seal(header, payload_len, packet)?;
         Ok(match route {
-            Route::Datagram(to) => self.udp.send(to, &packet[..n]),
+            Route::Datagram(to) => self.udp.as_ref().is_some_and(|u| u.send(to, &packet[..n])),
             Route::Stream => self.tcp.push(&packet[..n]),
+            Route::Held => false,
         })
     }
 
-    /// Our UDP port.
+    /// Our UDP port; 0 = none.
     pub fn local_port(&self) -> u16 {
-        self.udp.local().port()
+        self.udp.as_ref().map_or(0, |u| u.local().port())
+    }
+
+    /// Packets and bytes sealed so far.
+    pub fn sent(&self) -> (u64, u64) {
+        self.tx.sent()
+    }
+
+    /// Bytes that TCP has taken and not sent yet, as far as the system says.
+    pub fn tcp_unsent(&self) -> u64 {
+        self.tcp.unsent()
     }
 
     /// How long the peer has been taking the stream.

@@ -11,16 +11,16 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use velin_core::codec::{StreamFormat, block_frames};
 use velin_core::entropy::Entropy;
-use velin_core::identity::{Identity, Name};
+use velin_core::identity::Name;
 use velin_core::wire::{Hex, StreamUuid};
 
 use super::packetizer::{Packetizer, SendCounters};
 use super::report::observer;
-use super::settings::{PROPERTIES, Settings, is_fixed_while_running};
+use super::settings::{PROPERTIES, Settings};
 use crate::format::{PcmFormat, template_caps};
-use crate::link::{Caller, CallerSettings, OsEntropy, OutStream, StreamSpec, TrustSource};
-use crate::messages::route_name;
-use crate::options;
+use crate::link::{Link, Listener, OsEntropy, OutStream, Outlet, StreamSpec};
+use crate::link_options::OpenLink;
+use crate::messages::{post_listening, route_name};
 use crate::uri::VelinUri;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -38,6 +38,8 @@ const SPOONFUL: Duration = Duration::from_millis(10);
 pub struct VelinSink {
     settings: Mutex<Settings>,
     muted: AtomicBool,
+    /// In mode listener, from NULL→READY to READY→NULL.
+    bound: Mutex<Option<Arc<Listener>>>,
     /// From READY→PAUSED to PAUSED→READY.
     opened: Mutex<Option<Opened>>,
     /// Only the streaming thread, and state changes while it does not run.
@@ -45,10 +47,9 @@ pub struct VelinSink {
     counters: Arc<SendCounters>,
 }
 
-/// What the link needs, read from files once.
+/// The link, and what is attached to it.
 struct Opened {
-    caller: Arc<Caller>,
-    identity: Arc<Identity>,
+    link: Arc<OpenLink>,
     /// For `stats` and for closing.
     stream: Option<Arc<OutStream>>,
 }
@@ -94,8 +95,14 @@ impl ObjectImpl for VelinSink {
             }
             return;
         }
-        if is_fixed_while_running(name) && self.opened().is_some() {
-            gst::warning!(CAT, imp = self, "{name} cannot change while running; set it in READY");
+        let last = self.settings().last_state(name);
+        let too_late = match last {
+            gst::State::Null => self.bound().is_some() || self.opened().is_some(),
+            gst::State::Ready => self.opened().is_some(),
+            _ => false,
+        };
+        if too_late {
+            gst::warning!(CAT, imp = self, "{name} cannot change any more; set it in {last:?}");
             return;
         }
         let mut settings = self.settings();
@@ -112,11 +119,7 @@ impl ObjectImpl for VelinSink {
         match pspec.name() {
             "stats" => self.stats().to_value(),
             "uri" => self.uri().to_value(),
-            "current-port" => {
-                let stream = self.opened().as_ref().and_then(|o| o.stream.clone());
-                let port = stream.and_then(|s| s.outlet()).map_or(0, |o| o.local_port());
-                u32::from(port).to_value()
-            }
+            "current-port" => u32::from(self.current_port()).to_value(),
             name => self.settings().get(name).unwrap_or_else(|| pspec.default_value().clone()),
         }
     }
@@ -155,16 +158,22 @@ impl ElementImpl for VelinSink {
         &self,
         transition: gst::StateChange,
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
-        if transition == gst::StateChange::ReadyToPaused {
-            self.open().map_err(|message| {
-                self.post_error_message(message);
-                gst::StateChangeError
-            })?;
+        let failed = |message| {
+            self.post_error_message(message);
+            gst::StateChangeError
+        };
+        match transition {
+            gst::StateChange::NullToReady => self.bind().map_err(failed)?,
+            gst::StateChange::ReadyToPaused => self.open().map_err(failed)?,
+            _ => {}
         }
         let result = self.parent_change_state(transition);
-        let leaves = transition == gst::StateChange::PausedToReady;
-        if leaves || (transition == gst::StateChange::ReadyToPaused && result.is_err()) {
-            self.close();
+        match transition {
+            gst::StateChange::NullToReady if result.is_err() => self.unbind(),
+            gst::StateChange::ReadyToPaused if result.is_err() => self.close(),
+            gst::StateChange::PausedToReady => self.close(),
+            gst::StateChange::ReadyToNull => self.unbind(),
+            _ => {}
         }
         result
     }
@@ -272,10 +281,10 @@ impl URIHandlerImpl for VelinSink {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
-        if self.opened().is_some() {
+        if self.bound().is_some() || self.opened().is_some() {
             return Err(glib::Error::new(
                 gst::URIError::BadState,
-                "the URI cannot change while running; set it in READY",
+                "the URI cannot change while running; set it in NULL",
             ));
         }
         let bad = |e: String| glib::Error::new(gst::URIError::BadUri, &e);
@@ -301,34 +310,34 @@ impl VelinSink {
         self.streaming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the files and makes the link. Touches no network by itself.
+    fn bound(&self) -> MutexGuard<'_, Option<Arc<Listener>>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In mode listener, takes the ports.
+    fn bind(&self) -> Result<(), gst::ErrorMessage> {
+        let options = self.settings().link.clone();
+        *self.bound() = options.bind()?;
+        Ok(())
+    }
+
+    fn unbind(&self) {
+        // Taken out first: the ports are given back with no lock held.
+        let bound = self.bound().take();
+        drop(bound);
+    }
+
+    /// Reads the files and has the link ready. Touches no network by itself.
     fn open(&self) -> Result<(), gst::ErrorMessage> {
-        let s = self.settings().clone();
-        let settings_error =
-            |e: &options::OpenError| gst::error_msg!(gst::ResourceError::Settings, ("{}", e));
-        let bind =
-            options::bind_address(s.bind_address.as_deref()).map_err(|e| settings_error(&e))?;
-        let peer = options::peer(s.peer.as_deref()).map_err(|e| settings_error(&e))?;
-        let (identity, trust): (_, Arc<TrustSource>) =
-            options::open_files(s.identity_file.as_deref(), s.trust_file.as_deref())
-                .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("{}", e)))?;
-        let caller = Caller::shared(CallerSettings {
-            host: s.host,
-            port: s.port,
-            audio_port: s.audio_port,
-            bind,
-            peer,
-            mtu: u16::try_from(s.mtu).unwrap_or(u16::MAX),
-            dscp: options::dscp(s.qos_dscp),
-            auto_reconnect: s.auto_reconnect,
-            identity: identity.clone(),
-            trust,
-            trust_file: s.trust_file,
-            agent: options::agent(),
-            name: None,
-        })
-        .map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("{}", e)))?;
-        *self.opened() = Some(Opened { caller, identity, stream: None });
+        let options = self.settings().link.clone();
+        let bound = self.bound().clone();
+        let link = options.open(bound)?;
+        link.let_in().map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
+        let link = Arc::new(link);
+        *self.opened() = Some(Opened { link: link.clone(), stream: None });
+        if let Link::Listener(listener) = &link.link {
+            post_listening(&self.obj(), listener);
+        }
         Ok(())
     }
 
@@ -337,17 +346,27 @@ impl VelinSink {
         if let Some(stream) = opened.as_ref().and_then(|o| o.stream.as_ref()) {
             stream.close();
         }
+        drop(opened);
         let streaming = std::mem::take(&mut *self.streaming());
         if streaming.paced == Some(true) {
             self.obj().set_sync(true);
         }
     }
 
+    fn current_port(&self) -> u16 {
+        if let Some(listener) = &*self.bound() {
+            return listener.port();
+        }
+        let stream = self.opened().as_ref().and_then(|o| o.stream.clone());
+        let outlets = stream.map(|s| s.outlets()).unwrap_or_default();
+        outlets.first().map_or(0, |o| o.local_port())
+    }
+
     /// Offers a new stream in place of the one before.
     fn start_stream(&self, streaming: &mut Streaming, pcm: PcmFormat) -> Option<()> {
         let (mtu, packet_time, name) = {
             let s = self.settings();
-            (s.mtu as usize, s.packet_time, s.stream_name.clone())
+            (s.link.mtu as usize, s.packet_time, s.stream_name.clone())
         };
         let frames_per_block =
             block_frames(pcm.sample, pcm.rate, pcm.map.channels(), packet_time, mtu);
@@ -367,7 +386,7 @@ impl VelinSink {
         if let Some(old) = opened.stream.take() {
             old.close();
         }
-        let stream = opened.caller.attach(spec, observer(&self.obj(), opened.identity.public()));
+        let stream = opened.link.link.send(spec, observer(&self.obj(), &opened.link));
         opened.stream = Some(stream.clone());
         streaming.packetizer = Some(Packetizer::new(format, stream, self.counters.clone()));
         streaming.pcm = Some(pcm);
@@ -417,15 +436,17 @@ impl VelinSink {
 
     fn stats(&self) -> gst::Structure {
         let c = &self.counters;
-        let stream = self.opened().as_ref().and_then(|o| o.stream.clone());
-        let sessions = self.opened().as_ref().map_or(0, |o| o.caller.sessions());
-        let outlet = stream.and_then(|s| s.outlet());
-        let state = if outlet.is_some() { "streaming" } else { "disconnected" };
+        let opened = self.opened().as_ref().map(|o| (o.link.clone(), o.stream.clone()));
+        let (link, stream) = opened.unzip();
+        let outlets = stream.flatten().map(|s| s.outlets()).unwrap_or_default();
+        let state = if outlets.is_empty() { "disconnected" } else { "streaming" };
+        let first = outlets.first();
         gst::Structure::builder("application/x-velin-sink-stats")
             .field("session-state", state)
-            .field("sessions", sessions)
-            .field("route", outlet.as_ref().map_or("none", |o| route_name(o.route())))
-            .field("uptime-ms", outlet.as_ref().map_or(0, |o| millis(o.uptime())))
+            .field("sessions", link.map_or(0, |l| l.sessions()))
+            .field("route", first.map_or("none", |o| route_name(o.route())))
+            .field("uptime-ms", first.map_or(0, |o| millis(o.uptime())))
+            .field("receivers", gst::List::from_iter(outlets.iter().map(|o| receiver(o))))
             .field("bit-rate", c.bit_rate.load(Ordering::Relaxed))
             .field("frames", c.frames.load(Ordering::Relaxed))
             .field("packets-sent", c.blocks.load(Ordering::Relaxed))
@@ -433,6 +454,20 @@ impl VelinSink {
             .field("bytes-sent", c.bytes.load(Ordering::Relaxed))
             .build()
     }
+}
+
+/// What one receiver of the stream was sent.
+fn receiver(outlet: &Outlet) -> glib::SendValue {
+    let (packets, bytes) = outlet.sent();
+    gst::Structure::builder("application/x-velin-receiver-stats")
+        .field("peer", outlet.peer().recipient())
+        .field("route", route_name(outlet.route()))
+        .field("uptime-ms", millis(outlet.uptime()))
+        .field("packets-sent", packets)
+        .field("bytes-sent", bytes)
+        .field("tcp-unsent-bytes", outlet.tcp_unsent())
+        .build()
+        .to_send_value()
 }
 
 /// How long `frames` last.

@@ -8,6 +8,10 @@
  *
  * Several sinks that call the same receiver share one link, each with a stream of its own.
  *
+ * With `mode=listener` it waits for callers instead, any number of them, and gives its stream to
+ * each that asks for it and may: they need `capture-from-me` in the trust file. A receiver that is
+ * slow or gone does not touch the others.
+ *
  * Two machines must trust each other once: run `velin-pipe identity show` on each and
  * `velin-pipe trust add age1… --name NAME` on the other. On one machine, over 127.0.0.1, nothing
  * is needed.
@@ -16,6 +20,7 @@
  * gst-launch-1.0 audiotestsrc is-live=true ! velinsink host=127.0.0.1
  * gst-launch-1.0 pulsesrc device=@DEFAULT_MONITOR@ ! velinsink host=192.168.1.5
  * gst-launch-1.0 filesrc location=song.wav ! wavparse ! velinsink host=living-room
+ * gst-launch-1.0 pulsesrc ! velinsink mode=listener stream-name=mic
  * ]|
  *
  * ## Messages
@@ -23,8 +28,10 @@
  * PROGRESS messages with the code `connect` tell how the connection fares. Element messages:
  * `velin/peer-connected`, `velin/peer-lost`, `velin/stalled`, `velin/recovered`, each with
  * the fields `peer` (the receiver's `age1…`), `fingerprint`, `name` and `address`, and
- * `velin/route-changed` with `route` (`udp` or `tcp`); `velin/stream-stopped`, with the same fields
- * as the first, when the receiver takes the stream no more but keeps the connection.
+ * `velin/route-changed` also with `route` (`udp`, `tcp`, or `held` while the peer is silent) and
+ * `reason`; `velin/stream-stopped`, with `reason`, when the receiver takes the stream no more but
+ * keeps the connection. A listener posts `velin/listening` and `velin/caller-refused` as
+ * `velinsrc` does.
  *
  * Since: 0.1
  */

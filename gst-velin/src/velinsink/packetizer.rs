@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use velin_core::codec::{StreamFormat, decode_into, encode_into};
-use velin_core::session::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError};
+use velin_core::session::{MEDIA_HEAD, MEDIA_OVERHEAD};
 use velin_core::units::{BlockIndex, FrameIndex};
 use velin_core::wire::{AudioFlags, AudioHeader};
 
@@ -15,10 +15,10 @@ use crate::link::OutStream;
 pub(super) struct SendCounters {
     pub(super) frames: AtomicU64,
     pub(super) blocks: AtomicU64,
-    /// Blocks that had nowhere to go: no receiver, or the system refused the packet.
+    /// Packets that had nowhere to go: no receiver, or the system refused them.
     pub(super) dropped: AtomicU64,
     pub(super) bytes: AtomicU64,
-    /// Bits per second on the way to the receiver, over the last second of input.
+    /// Bits per second on the way to all receivers, over the last second of input.
     pub(super) bit_rate: AtomicU64,
 }
 
@@ -124,30 +124,34 @@ impl Packetizer {
         if std::mem::take(&mut self.discontinuity) {
             flags = flags.with(AudioFlags::DISCONTINUITY);
         }
-        let payload = &mut self.packet[MEDIA_HEAD..];
-        let length = if self.silent {
+        // A block never has more frames than an MTU has bytes.
+        let silence = (self.format.frames_per_block as u16).to_be_bytes();
+        let payload = if self.silent {
             flags = flags.with(AudioFlags::SILENCE);
-            // A block never has more frames than an MTU has bytes.
-            payload[..2].copy_from_slice(&(self.format.frames_per_block as u16).to_be_bytes());
-            2
+            &silence[..]
         } else {
-            payload[..self.block.len()].copy_from_slice(&self.block);
-            self.block.len()
+            &self.block[..]
         };
         let header = AudioHeader { flags, block: self.index, ts: self.ts };
-        let sent = self.out.with_outlet(|outlet| outlet.send(&header, length, &mut self.packet));
-        match sent {
-            Some(Ok(true)) => {
-                self.counters.blocks.fetch_add(1, Ordering::Relaxed);
-                let bytes = (length + MEDIA_OVERHEAD) as u64;
-                self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-                self.window.1 += bytes;
+        let (mut sent, mut dropped) = (0, 0);
+        let packet = &mut self.packet;
+        self.out.for_each_outlet(|outlet| {
+            // Every receiver has keys of its own, and a block is sealed where it stands.
+            packet[MEDIA_HEAD..MEDIA_HEAD + payload.len()].copy_from_slice(payload);
+            match outlet.send(&header, payload.len(), packet) {
+                Ok(true) => sent += 1,
+                // Among others, between the end of a session and the next one.
+                Ok(false) | Err(_) => dropped += 1,
             }
-            // Between the end of a session and the next one.
-            Some(Ok(false) | Err(MediaError::Closed)) | None | Some(Err(_)) => {
-                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        });
+        if sent == 0 {
+            dropped = dropped.max(1);
         }
+        let bytes = sent * (payload.len() + MEDIA_OVERHEAD) as u64;
+        self.counters.blocks.fetch_add(sent, Ordering::Relaxed);
+        self.counters.dropped.fetch_add(dropped, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.window.1 += bytes;
         let frames = u64::from(self.format.frames_per_block);
         self.counters.frames.fetch_add(frames, Ordering::Relaxed);
         self.measure(frames);

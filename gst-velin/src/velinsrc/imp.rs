@@ -11,18 +11,18 @@ use gst_base::prelude::*;
 use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
 use velin_core::codec::encode_into;
-use velin_core::identity::Identity;
 use velin_core::playout::{Mixer, OutputFormat, RenderTime};
 
+use super::child::Stream;
 use super::receiver::{Doorman, Receiver};
 use super::report::observer;
-use super::settings::{PROPERTIES, Settings, last_state};
+use super::settings::{PROPERTIES, Settings};
 use super::stats;
 use super::timing::{CATCH_UP, Timeline};
 use crate::format::{PcmFormat, template_caps};
-use crate::link::{self, Listener, ListenerSettings, TrustSource};
-use crate::messages::post;
-use crate::options;
+use crate::link::{self, Intake, Link, Listener, StreamFilter};
+use crate::link_options::OpenLink;
+use crate::messages::post_listening;
 use crate::uri::VelinUri;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -39,10 +39,10 @@ const CAPS_WAIT: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct VelinSrc {
     settings: Mutex<Settings>,
-    /// From NULL→READY to READY→NULL.
-    listener: Mutex<Option<Arc<Listener>>>,
+    /// In mode listener, from NULL→READY to READY→NULL.
+    bound: Mutex<Option<Arc<Listener>>>,
     /// From READY→PAUSED to PAUSED→READY.
-    opened: Mutex<Option<(Arc<Identity>, Arc<TrustSource>)>>,
+    opened: Mutex<Option<Opened>>,
     /// Only the streaming thread, and state changes while it does not run.
     streaming: Mutex<Option<Streaming>>,
     /// What `unlock` needs; never held while waiting.
@@ -50,6 +50,13 @@ pub struct VelinSrc {
     negotiated: Mutex<bool>,
     negotiation: Condvar,
     receiver: Arc<Receiver>,
+}
+
+/// The link, and what is attached to it.
+struct Opened {
+    link: Arc<OpenLink>,
+    filter: StreamFilter,
+    intake: Option<Arc<Intake>>,
 }
 
 #[derive(Default)]
@@ -74,7 +81,7 @@ impl ObjectSubclass for VelinSrc {
     const NAME: &'static str = "GstVelinSrc";
     type Type = super::VelinSrc;
     type ParentType = gst_base::PushSrc;
-    type Interfaces = (gst::URIHandler,);
+    type Interfaces = (gst::URIHandler, gst::ChildProxy);
 }
 
 impl ObjectImpl for VelinSrc {
@@ -102,9 +109,9 @@ impl ObjectImpl for VelinSrc {
             }
             return;
         }
-        let last = last_state(name);
+        let last = self.settings().last_state(name);
         let too_late = match last {
-            gst::State::Null => self.listener().is_some(),
+            gst::State::Null => self.bound().is_some() || self.opened().is_some(),
             gst::State::Ready => self.opened().is_some(),
             _ => false,
         };
@@ -122,13 +129,13 @@ impl ObjectImpl for VelinSrc {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "stats" => {
-                let listener = self.listener().clone();
-                stats::structure(&self.receiver, listener.as_deref()).to_value()
+                let link = self.opened().as_ref().map(|o| o.link.clone());
+                stats::structure(&self.receiver, link.as_deref()).to_value()
             }
             "uri" => self.uri().to_value(),
             "current-port" => {
-                let listener = self.listener().clone();
-                listener.map_or(0, |l| u32::from(l.port())).to_value()
+                let bound = self.bound().clone();
+                bound.map_or(0, |l| u32::from(l.port())).to_value()
             }
             name => self.settings().get(name).unwrap_or_else(|| pspec.default_value().clone()),
         }
@@ -237,13 +244,13 @@ impl BaseSrcImpl for VelinSrc {
             *streaming = Some(Streaming::new(pcm, period, caps)?);
             first
         };
-        self.receiver.set_output(OutputFormat { rate: pcm.rate, map: pcm.map });
-        if !first && let Some(listener) = self.listener().clone() {
+        let output = OutputFormat { rate: pcm.rate, map: pcm.map };
+        self.children_go(self.receiver.set_output(output));
+        if !first {
             // The players were made for the old output. The senders come again within a second.
             gst::info!(CAT, imp = self, "another output: starting afresh");
-            listener.stop();
         }
-        self.listen()
+        self.attach()
     }
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
@@ -338,10 +345,10 @@ impl URIHandlerImpl for VelinSrc {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
-        if self.listener().is_some() {
+        if self.bound().is_some() || self.opened().is_some() {
             return Err(glib::Error::new(
                 gst::URIError::BadState,
-                "the URI cannot change while listening; set it in NULL",
+                "the URI cannot change while running; set it in NULL",
             ));
         }
         let bad = |e: String| glib::Error::new(gst::URIError::BadUri, &e);
@@ -354,16 +361,31 @@ impl URIHandlerImpl for VelinSrc {
     }
 }
 
+impl ChildProxyImpl for VelinSrc {
+    fn children_count(&self) -> u32 {
+        self.receiver.children().len() as u32
+    }
+
+    fn child_by_index(&self, index: u32) -> Option<glib::Object> {
+        self.receiver.children().into_iter().nth(index as usize).map(|child| child.upcast())
+    }
+
+    fn child_by_name(&self, name: &str) -> Option<glib::Object> {
+        let mut children = self.receiver.children().into_iter();
+        children.find(|child| child.name() == name).map(|child| child.upcast())
+    }
+}
+
 impl VelinSrc {
     pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listener(&self) -> MutexGuard<'_, Option<Arc<Listener>>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bound(&self) -> MutexGuard<'_, Option<Arc<Listener>>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn opened(&self) -> MutexGuard<'_, Option<(Arc<Identity>, Arc<TrustSource>)>> {
+    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -375,73 +397,75 @@ impl VelinSrc {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the ports, so that a taken one fails at once.
+    /// In mode listener, takes the ports, so that a taken one fails at once.
     fn bind(&self) -> Result<(), gst::ErrorMessage> {
-        let s = self.settings().clone();
-        let bind = options::bind_address(s.bind_address.as_deref())
-            .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
-        let listener = Listener::bind(ListenerSettings {
-            port: s.port,
-            audio_port: s.audio_port,
-            bind,
-            dscp: options::dscp(s.qos_dscp),
-            mtu: u16::try_from(s.mtu).unwrap_or(u16::MAX),
-        })
-        .map_err(|e| gst::error_msg!(gst::ResourceError::Busy, ("{}", e)))?;
-        *self.listener() = Some(Arc::new(listener));
+        let options = self.settings().link.clone();
+        *self.bound() = options.bind()?;
         Ok(())
     }
 
     fn unbind(&self) {
-        // Taken out first: goodbyes are said with no lock held.
-        let listener = self.listener().take();
-        drop(listener);
+        // Taken out first: the ports are given back with no lock held.
+        let bound = self.bound().take();
+        drop(bound);
     }
 
-    /// Reads the files.
+    /// Reads the files and has the link ready. Touches no network by itself.
     fn open(&self) -> Result<(), gst::ErrorMessage> {
-        let s = self.settings().clone();
-        let files = options::open_files(s.identity_file.as_deref(), s.trust_file.as_deref())
-            .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("{}", e)))?;
-        *self.opened() = Some(files);
+        let settings = self.settings().clone();
+        let filter = settings
+            .filter()
+            .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
+        let bound = self.bound().clone();
+        let link = Arc::new(settings.link.open(bound)?);
+        *self.opened() = Some(Opened { link, filter, intake: None });
         *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = false;
         Ok(())
     }
 
     fn close(&self) {
-        let listener = self.listener().clone();
-        if let Some(listener) = listener {
-            // Sessions end here; the ports stay taken until NULL.
-            listener.stop();
+        // The ports of a listener stay taken until NULL.
+        let opened = self.opened().take();
+        if let Some(intake) = opened.as_ref().and_then(|o| o.intake.as_ref()) {
+            intake.close();
         }
-        *self.opened() = None;
+        drop(opened);
         *self.streaming() = None;
-        self.receiver.clear();
+        self.children_go(self.receiver.clear());
     }
 
-    /// Lets callers in, now that the output is known.
-    fn listen(&self) -> Result<(), gst::LoggableError> {
-        let opened = self.opened().clone();
-        let listener = self.listener().clone();
-        let (Some((identity, trust)), Some(listener)) = (opened, listener) else {
+    fn children_go(&self, children: Vec<Stream>) {
+        for child in children {
+            self.obj().child_removed(&child, &child.name());
+        }
+    }
+
+    /// Plays what comes over the link, now that the output is known.
+    fn attach(&self) -> Result<(), gst::LoggableError> {
+        let opened = self.opened().as_mut().map(|o| {
+            (o.link.clone(), o.filter.clone(), o.intake.take())
+        });
+        let Some((link, filter, before)) = opened else {
             return Err(gst::loggable_error!(CAT, "the element is not in PAUSED"));
         };
+        if let Some(before) = before {
+            before.close();
+        }
         let obj = self.obj();
         let doorman = Doorman { element: obj.downgrade(), receiver: self.receiver.clone() };
-        listener
-            .start(
-                identity,
-                trust,
-                options::agent(),
-                Arc::new(doorman),
-                observer(&obj, self.receiver.clone()),
-            )
-            .map_err(|e| gst::loggable_error!(CAT, "{e}"))?;
-        let structure = gst::Structure::builder("velin/listening")
-            .field("port", u32::from(listener.port()))
-            .field("audio-port", u32::from(listener.audio_port()))
-            .build();
-        post(&*obj, structure);
+        let observer = observer(&obj, &link, self.receiver.clone());
+        let intake = link.link.receive(filter, Arc::new(doorman), observer);
+        if let Some(opened) = &mut *self.opened() {
+            opened.intake = Some(intake);
+        }
+        if let Err(e) = link.let_in() {
+            let message = gst::error_msg!(gst::ResourceError::Settings, ("{}", e));
+            self.post_error_message(message);
+            return Err(gst::loggable_error!(CAT, "{e}"));
+        }
+        if let Link::Listener(listener) = &link.link {
+            post_listening(&*obj, listener);
+        }
         Ok(())
     }
 

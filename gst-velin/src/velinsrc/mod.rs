@@ -6,24 +6,40 @@
  * gaps and jitter are dealt with inside, at the moment the output needs samples. Without senders
  * it plays silence. The output has the format that downstream asks for, else F32LE, 48 kHz, stereo.
  *
+ * With `mode=caller` it calls a `velinsink mode=listener` at `host` and asks for its streams; the
+ * other device must trust this one with `capture-from-me`.
+ *
+ * Several elements of one process share a link: those that listen on the same `port`, those that
+ * call the same `host` and `port`, or those with the same `link`. Each plays, on its own clock, the
+ * streams that its `streams` names; a stream that two of them want belongs to the one that came
+ * first, and the other posts `velin/stream-taken`. Settings of a shared link that differ are an
+ * error.
+ *
+ * Each stream is a child of the element (`GstChildProxy`), called like the stream, with `volume`,
+ * `mute`, `stats` and, to read, `stream`, `peer` and `uuid`.
+ *
  * |[
  * gst-launch-1.0 velinsrc ! audioconvert ! autoaudiosink
  * gst-launch-1.0 velinsrc ! audioconvert ! wavenc ! filesink location=received.wav
+ * gst-launch-1.0 velinsrc mode=caller host=192.168.1.5 streams=mic ! audioconvert ! autoaudiosink
  * gst-launch-1.0 velinsrc drift=off ! audio/x-raw,format=S16LE,rate=44100,channels=2 ! fakesink
  * ]|
  *
  * ## Messages
  *
  * Element messages: `velin/peer-connected`, `velin/peer-lost`, `velin/stalled`,
- * `velin/recovered`, `velin/stream-added`, `velin/stream-removed`, each with the fields `peer`
- * (the sender's `age1…`), `fingerprint`, `name` and `address`, the last two also `stream` and
- * `uuid`; `velin/caller-refused` with `address`, `reason` and, for a device that is not trusted,
+ * `velin/recovered`, `velin/route-changed`, `velin/stream-added`, `velin/stream-removed`,
+ * `velin/stream-taken`, `velin/stream-stopped`, each with the fields `peer` (the sender's
+ * `age1…`), `fingerprint`, `name` and `address`; those about a stream also with `stream`, added and
+ * removed ones with `uuid`, a changed route with `route` (`udp`, `tcp`, or `held` while the
+ * peer is silent) and `reason`; `velin/caller-refused` with `address`, `reason` and, for a device that is not trusted,
  * `peer`: at most one in ten seconds; `velin/not-exact` with `reason`; `velin/listening` with
- * `port` and `audio-port`.
+ * `port` and `audio-port`. A caller posts PROGRESS messages with the code `connect`, too.
  *
  * Since: 0.1
  */
 #[allow(rustdoc::broken_intra_doc_links)] // The notation of GStreamer's documentation tool.
+mod child;
 mod imp;
 mod receiver;
 mod report;
@@ -34,13 +50,14 @@ mod timing;
 use gst::glib;
 use gst::prelude::*;
 
+pub use child::Stream;
 pub use settings::{Drift, OnPeerLost, Profile};
 
 glib::wrapper! {
     /// The `velinsrc` element.
     pub struct VelinSrc(ObjectSubclass<imp::VelinSrc>)
         @extends gst_base::PushSrc, gst_base::BaseSrc, gst::Element, gst::Object,
-        @implements gst::URIHandler;
+        @implements gst::URIHandler, gst::ChildProxy;
 }
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

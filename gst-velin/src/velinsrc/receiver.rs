@@ -6,19 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
+use gst::prelude::*;
 use gst::subclass::prelude::ObjectSubclassIsExt;
 use velin_core::codec::StreamFormat;
+use velin_core::identity::PublicKey;
 use velin_core::playout::{
-    OutputFormat, PlayerHalf, ReceiverHalf, StreamCounters, StreamError, StreamSettings,
-    StreamStats, stream,
+    OutputFormat, PlayerHalf, ReceiverHalf, StreamControls, StreamCounters, StreamError,
+    StreamSettings, StreamStats, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, StreamOffer};
 
 use super::VelinSrc;
+use super::child::{Stream, unique_name};
 use super::settings::{Drift, Settings};
 use super::stats::add;
-use crate::link::{Acceptor, PeerInfo, StreamKey, Verdict, now};
+use crate::link::{self, Acceptor, PeerInfo, StreamKey, Verdict, now};
 use crate::messages::{about_peer, post};
 
 /// A stream whose sender vanished is kept this long.
@@ -47,13 +50,30 @@ struct State {
     ending: Vec<Arc<StreamCounters>>,
     /// Of those that are silent for good, added up.
     ended: StreamStats,
+    /// Volume and mute of streams that are over, by sender and name: who comes back sounds as
+    /// before.
+    levels: HashMap<(PublicKey, String), (f32, bool)>,
 }
 
 impl State {
     fn remove(&mut self, key: &StreamKey) -> Option<Entry> {
         let entry = self.streams.remove(key)?;
         self.ending.push(entry.counters.clone());
+        if self.levels.len() < MAX_STREAMS
+            && let Some(controls) = entry.child.controls()
+        {
+            let level = (controls.volume(), controls.mute());
+            self.levels.insert((key.peer, entry.name.clone()), level);
+        }
         Some(entry)
+    }
+
+    /// Sets a new stream to what the user chose for the one before it.
+    fn restore_level(&mut self, key: &StreamKey, name: &str, controls: &StreamControls) {
+        if let Some((volume, mute)) = self.levels.remove(&(key.peer, name.to_owned())) {
+            controls.set_volume(volume);
+            controls.set_mute(mute);
+        }
     }
 
     /// Adds up the streams that nobody counts any more.
@@ -76,28 +96,30 @@ pub(super) struct Entry {
     pub(super) peer: PeerInfo,
     pub(super) format: StreamFormat,
     pub(super) counters: Arc<StreamCounters>,
+    pub(super) child: Stream,
     parked: Option<(ReceiverHalf, MonoTime)>,
 }
 
 impl Receiver {
-    /// What the mixer plays from now on. Players made for another output are dropped.
-    pub(super) fn set_output(&self, output: OutputFormat) {
+    /// What the mixer plays from now on. Players made for another output are dropped; gives the
+    /// children that go with them.
+    pub(super) fn set_output(&self, output: OutputFormat) -> Vec<Stream> {
         let mut state = self.lock();
         state.output = Some(output);
         let keys: Vec<_> = state.streams.keys().copied().collect();
-        for key in keys {
-            state.remove(&key);
-        }
+        let gone = keys.iter().filter_map(|key| state.remove(key)).map(|e| e.child).collect();
         drop(state);
         while self.joining.pop().is_some() {}
+        gone
     }
 
-    /// Everything is over.
-    pub(super) fn clear(&self) {
-        *self.lock() = State::default();
+    /// Everything is over; gives the children that go.
+    pub(super) fn clear(&self) -> Vec<Stream> {
+        let state = std::mem::take(&mut *self.lock());
         while self.joining.pop().is_some() {}
         while self.finished.pop().is_some() {}
         self.abandoned.store(false, Ordering::Relaxed);
+        state.streams.into_values().map(|entry| entry.child).collect()
     }
 
     /// The next player that wants to join the mixer.
@@ -112,11 +134,18 @@ impl Receiver {
 
     /// Looks at every stream.
     pub(super) fn for_each(&self, mut f: impl FnMut(&StreamKey, &Entry)) {
-        self.sweep();
         let state = self.lock();
         for (key, entry) in &state.streams {
             f(key, entry);
         }
+    }
+
+    /// The streams as children, in the order of their names.
+    pub(super) fn children(&self) -> Vec<Stream> {
+        let mut children: Vec<_> =
+            self.lock().streams.values().map(|entry| entry.child.clone()).collect();
+        children.sort_by_key(|child| child.name());
+        children
     }
 
     /// What the streams that are over had counted.
@@ -131,8 +160,8 @@ impl Receiver {
         StreamStats { delay: Duration::ZERO, target: Duration::ZERO, ..sum }
     }
 
-    /// Frees what nobody needs any more.
-    fn sweep(&self) {
+    /// Frees what nobody needs any more; gives the streams whose senders stayed away.
+    fn sweep(&self) -> Vec<(StreamKey, Entry)> {
         while self.finished.pop().is_some() {}
         let now = now();
         let mut state = self.lock();
@@ -141,10 +170,9 @@ impl Receiver {
         };
         let over: Vec<_> =
             state.streams.iter().filter(|(_, e)| kept_too_long(e)).map(|(k, _)| *k).collect();
-        for key in over {
-            state.remove(&key);
-        }
+        let over = over.into_iter().filter_map(|key| Some((key, state.remove(&key)?))).collect();
         state.settle();
+        over
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -153,6 +181,7 @@ impl Receiver {
 }
 
 /// Decides about offered streams for one element.
+#[derive(Clone)]
 pub(super) struct Doorman {
     pub(super) element: gst::glib::WeakRef<VelinSrc>,
     pub(super) receiver: Arc<Receiver>,
@@ -160,13 +189,13 @@ pub(super) struct Doorman {
 
 impl Acceptor for Doorman {
     fn offered(&self, peer: &PeerInfo, offer: &StreamOffer) -> Verdict {
-        self.receiver.sweep();
+        self.sweep();
         let key = StreamKey { peer: peer.key, uuid: offer.uuid };
         // As they are now: the delay may change while the element plays.
         let Some(settings) = self.element.upgrade().map(|e| e.imp().settings().clone()) else {
             return Verdict::Refuse(CloseCode::BUSY);
         };
-        let mtu = settings.mtu as usize;
+        let mtu = settings.link.mtu as usize;
         let mut state = self.receiver.lock();
         let Some(output) = state.output else { return Verdict::Refuse(CloseCode::BUSY) };
         let formats: Vec<_> = offer.formats.iter().map(|f| f.to_format(mtu)).collect();
@@ -183,15 +212,25 @@ impl Acceptor for Doorman {
             let Some(format) = format else { continue };
             match make(&settings, &format, output, others) {
                 Ok((receiver, player, inexact)) => {
+                    let name = offer.name.to_string();
+                    let (counters, controls) = (receiver.counters(), receiver.controls());
+                    state.restore_level(&key, &name, controls);
+                    let unique = unique_name(&name, state.streams.values());
+                    let child =
+                        Stream::new(&unique, key, &name, counters.clone(), controls.clone());
                     let entry = Entry {
-                        name: offer.name.to_string(),
+                        name,
                         peer: peer.clone(),
                         format,
-                        counters: receiver.counters().clone(),
+                        counters: counters.clone(),
+                        child: child.clone(),
                         parked: None,
                     };
                     state.streams.insert(key, entry);
                     drop(state);
+                    if let Some(element) = self.element.upgrade() {
+                        element.child_added(&child, &unique);
+                    }
                     self.receiver.joining.push(player);
                     self.announce("stream-added", peer, offer, inexact);
                     return Verdict::Accept { format: index as u8, receiver };
@@ -219,22 +258,37 @@ impl Acceptor for Doorman {
         }
         if resumable {
             entry.parked = Some((receiver, now()));
+            let this = self.clone();
+            link::later(KEEP, move || this.sweep());
             return;
         }
         let entry = state.remove(&key);
         drop(state);
         // Dropping the receiver lets the mixer play out what it has, then fade.
         drop(receiver);
-        if let (Some(element), Some(entry)) = (self.element.upgrade(), entry) {
-            let structure = about_peer("stream-removed", &entry.peer)
-                .field("stream", entry.name)
-                .field("uuid", String::from(key.uuid.0));
-            post(&element, structure.build());
+        if let Some(entry) = entry {
+            self.removed(key, &entry);
         }
     }
 }
 
 impl Doorman {
+    /// Lets go of the streams whose senders stayed away.
+    fn sweep(&self) {
+        for (key, entry) in self.receiver.sweep() {
+            self.removed(key, &entry);
+        }
+    }
+
+    fn removed(&self, key: StreamKey, entry: &Entry) {
+        let Some(element) = self.element.upgrade() else { return };
+        element.child_removed(&entry.child, &entry.child.name());
+        let structure = about_peer("stream-removed", &entry.peer)
+            .field("stream", entry.name.as_str())
+            .field("uuid", String::from(key.uuid.0));
+        post(&element, structure.build());
+    }
+
     fn announce(&self, event: &str, peer: &PeerInfo, offer: &StreamOffer, inexact: Option<String>) {
         let Some(element) = self.element.upgrade() else { return };
         let structure = about_peer(event, peer)

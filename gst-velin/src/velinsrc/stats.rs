@@ -7,10 +7,11 @@ use velin_core::playout::StreamStats;
 use velin_core::session::SessionCounters;
 
 use super::receiver::{Entry, Receiver};
-use crate::link::{Listener, StreamKey};
+use crate::link::StreamKey;
+use crate::link_options::OpenLink;
 
 /// Everything that was counted.
-pub(super) fn structure(receiver: &Receiver, listener: Option<&Listener>) -> gst::Structure {
+pub(super) fn structure(receiver: &Receiver, link: Option<&OpenLink>) -> gst::Structure {
     let mut sum = receiver.past();
     let mut streams = Vec::new();
     receiver.for_each(|key, entry| {
@@ -18,16 +19,15 @@ pub(super) fn structure(receiver: &Receiver, listener: Option<&Listener>) -> gst
         add(&mut sum, &stats);
         streams.push(one(key, entry, &stats).to_send_value());
     });
-    let (counters, unknown) = listener.map_or_else(Default::default, Listener::counters);
-    let (refused, evicted) = listener.map_or_else(Default::default, Listener::refused);
+    let link = link.map(OpenLink::figures).unwrap_or_default();
     let builder = gst::Structure::builder("application/x-velin-src-stats")
-        .field("peers", listener.map_or(0, |l| l.sessions() as u32))
-        .field("audio-port", listener.map_or(0, |l| u32::from(l.audio_port())))
+        .field("peers", link.peers)
+        .field("audio-port", u32::from(link.audio_port))
         .field("streams", gst::List::from_iter(streams))
-        .field("callers-refused", refused)
-        .field("callers-evicted", evicted)
-        .field("packets-unknown", unknown);
-    with_packets(with_playout(builder, &sum), &counters).build()
+        .field("callers-refused", link.refused)
+        .field("callers-evicted", link.evicted)
+        .field("packets-unknown", link.unknown);
+    with_packets(with_playout(builder, &sum), &link.counters).build()
 }
 
 fn one(key: &StreamKey, entry: &Entry, stats: &StreamStats) -> gst::Structure {
@@ -39,6 +39,11 @@ fn one(key: &StreamKey, entry: &Entry, stats: &StreamStats) -> gst::Structure {
         .field("rate", entry.format.rate.hz())
         .field("channels", entry.format.channels().get() as u32);
     with_playout(builder, stats).build()
+}
+
+/// What one stream counted, for its child object.
+pub(super) fn of_child(stats: &StreamStats) -> gst::Structure {
+    with_playout(gst::Structure::builder("application/x-velin-stream-stats"), stats).build()
 }
 
 fn with_playout(builder: gst::structure::Builder, s: &StreamStats) -> gst::structure::Builder {

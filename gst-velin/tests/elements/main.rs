@@ -3,6 +3,7 @@
 mod embed;
 mod exact;
 mod life;
+mod links;
 mod properties;
 mod refusals;
 mod relay;

@@ -1,0 +1,517 @@
+//! The link properties, which both elements have: their values, their specs, what they open.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gst::glib;
+use gst::glib::value::FromValue;
+use gst::prelude::*;
+use velin_core::identity::Identity;
+use velin_core::session::{Carrier as CoreCarrier, SessionCounters};
+
+use crate::link::{
+    Caller, CallerSettings, DEFAULT_AUDIO_PORT, DEFAULT_PORT, Link, Listener, ListenerSettings,
+    OpenError, Opening, TrustSource,
+};
+use crate::options::{self, DEFAULT_DSCP, DEFAULT_MTU, MAX_MTU, MIN_MTU};
+use crate::uri::{VelinUri, parse_dscp};
+
+/// Sessions of a listener, at most.
+const MAX_SESSIONS: u32 = 256;
+
+/// Who makes the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVelinMode")]
+pub enum Mode {
+    /// The element calls `host`.
+    #[enum_value(name = "Caller: connects to host", nick = "caller")]
+    Caller,
+    /// The element waits for callers.
+    #[enum_value(name = "Listener: waits for callers", nick = "listener")]
+    Listener,
+}
+
+/// How packets travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVelinCarrier")]
+pub enum Carrier {
+    /// Whatever works best.
+    #[enum_value(name = "Auto: the best that works", nick = "auto")]
+    Auto,
+    /// Control by TCP, audio by UDP, or by TCP while UDP is blocked.
+    #[enum_value(name = "LAN: audio by UDP, by TCP while UDP is blocked", nick = "lan")]
+    Lan,
+    /// Everything on one TCP connection.
+    #[enum_value(name = "TCP: everything on one TCP connection", nick = "tcp")]
+    Tcp,
+}
+
+impl Carrier {
+    fn core(self) -> CoreCarrier {
+        match self {
+            Self::Auto | Self::Lan => CoreCarrier::Lan,
+            Self::Tcp => CoreCarrier::Tcp,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [("auto", Self::Auto), ("lan", Self::Lan), ("tcp", Self::Tcp)]
+            .into_iter()
+            .find_map(|(nick, carrier)| (nick == text).then_some(carrier))
+    }
+
+    fn nick(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Lan => "lan",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// The values of the link properties.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkOptions {
+    default_mode: Mode,
+    pub(crate) mode: Mode,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// `None`: what suits the mode.
+    pub(crate) audio_port: Option<u16>,
+    pub(crate) bind_address: Option<String>,
+    pub(crate) carrier: Carrier,
+    pub(crate) link: Option<String>,
+    pub(crate) peer: Option<String>,
+    pub(crate) identity_file: Option<String>,
+    pub(crate) trust_file: Option<String>,
+    pub(crate) allow: Option<String>,
+    pub(crate) max_sessions: u32,
+    pub(crate) auto_reconnect: bool,
+    pub(crate) mtu: u32,
+    pub(crate) qos_dscp: i32,
+}
+
+/// Puts `value` into `slot` if it is of its type.
+pub(crate) fn put<T>(slot: &mut T, value: &glib::Value) -> bool
+where
+    T: for<'a> FromValue<'a>,
+{
+    value.get::<T>().map(|v| *slot = v).is_ok()
+}
+
+impl LinkOptions {
+    /// The defaults of an element that is `mode` by default.
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self {
+            default_mode: mode,
+            mode,
+            host: "127.0.0.1".into(),
+            port: DEFAULT_PORT,
+            audio_port: None,
+            bind_address: None,
+            carrier: Carrier::Auto,
+            link: None,
+            peer: None,
+            identity_file: None,
+            trust_file: None,
+            allow: None,
+            max_sessions: MAX_SESSIONS,
+            auto_reconnect: true,
+            mtu: DEFAULT_MTU,
+            qos_dscp: DEFAULT_DSCP,
+        }
+    }
+
+    /// The UDP port to bind: a listener's is known to firewalls, a caller's can be any.
+    fn audio_port(&self) -> u16 {
+        self.audio_port.unwrap_or(match self.mode {
+            Mode::Caller => 0,
+            Mode::Listener => DEFAULT_AUDIO_PORT,
+        })
+    }
+
+    /// Sets the property `name`. `None`: there is none of that name; `Some(false)`: the value does
+    /// not fit.
+    pub(crate) fn set(&mut self, name: &str, value: &glib::Value) -> Option<bool> {
+        let as_port = || value.get::<u32>().ok().and_then(|v| u16::try_from(v).ok());
+        Some(match name {
+            "mode" => put(&mut self.mode, value),
+            "host" => {
+                let host = value.get::<Option<String>>();
+                host.map(|h| self.host = h.unwrap_or_else(|| "127.0.0.1".into())).is_ok()
+            }
+            "port" => as_port().map(|v| self.port = v).is_some(),
+            "audio-port" => as_port().map(|v| self.audio_port = Some(v)).is_some(),
+            "bind-address" => put(&mut self.bind_address, value),
+            "carrier" => put(&mut self.carrier, value),
+            "link" => put(&mut self.link, value),
+            "peer" => put(&mut self.peer, value),
+            "identity-file" => put(&mut self.identity_file, value),
+            "trust-file" => put(&mut self.trust_file, value),
+            "allow" => put(&mut self.allow, value),
+            "max-sessions" => put(&mut self.max_sessions, value),
+            "auto-reconnect" => put(&mut self.auto_reconnect, value),
+            "mtu" => put(&mut self.mtu, value),
+            "qos-dscp" => put(&mut self.qos_dscp, value),
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<glib::Value> {
+        Some(match name {
+            "mode" => self.mode.to_value(),
+            "host" => self.host.to_value(),
+            "port" => u32::from(self.port).to_value(),
+            "audio-port" => u32::from(self.audio_port()).to_value(),
+            "bind-address" => self.bind_address.to_value(),
+            "carrier" => self.carrier.to_value(),
+            "link" => self.link.to_value(),
+            "peer" => self.peer.to_value(),
+            "identity-file" => self.identity_file.to_value(),
+            "trust-file" => self.trust_file.to_value(),
+            "allow" => self.allow.to_value(),
+            "max-sessions" => self.max_sessions.to_value(),
+            "auto-reconnect" => self.auto_reconnect.to_value(),
+            "mtu" => self.mtu.to_value(),
+            "qos-dscp" => self.qos_dscp.to_value(),
+            _ => return None,
+        })
+    }
+
+    /// The state in which the last of these properties takes a new value: what a listener needs is
+    /// taken on its way to READY.
+    pub(crate) fn last_state(&self, name: &str) -> gst::State {
+        match (name, self.mode) {
+            ("mode", _) => gst::State::Null,
+            ("identity-file" | "trust-file", _) => gst::State::Ready,
+            (_, Mode::Listener) => gst::State::Null,
+            (_, Mode::Caller) => gst::State::Ready,
+        }
+    }
+
+    /// Takes host and port of a URI over: of the peer, or our own to listen on.
+    pub(crate) fn apply_uri(&mut self, uri: &VelinUri) {
+        let defaults = Self::new(self.default_mode);
+        let mode = uri.query.iter().find(|(key, _)| key == "mode").map(|(_, mode)| mode.as_str());
+        self.mode = match mode {
+            Some("caller") => Mode::Caller,
+            Some("listener") => Mode::Listener,
+            _ => self.default_mode,
+        };
+        self.port = uri.port.unwrap_or(defaults.port);
+        match self.mode {
+            Mode::Caller => {
+                self.host = if uri.host.is_empty() { defaults.host } else { uri.host.clone() };
+            }
+            Mode::Listener => {
+                let anywhere = uri.host.is_empty() || uri.host == ANYWHERE;
+                self.bind_address = (!anywhere).then(|| uri.host.clone());
+            }
+        }
+    }
+
+    /// Takes over a key of a URI's query; gives whether it is one of ours.
+    pub(crate) fn apply_key(&mut self, key: &str, text: &str) -> Result<bool, String> {
+        let bad = || format!("{key}={text}: the value does not fit the property {key}");
+        match key {
+            "mode" if matches!(text, "caller" | "listener") => {}
+            "mode" => return Err(bad()),
+            "audio-port" => self.audio_port = Some(text.parse().map_err(|_| bad())?),
+            "carrier" => self.carrier = Carrier::parse(text).ok_or_else(bad)?,
+            "link" => self.link = Some(text.to_owned()),
+            "peer" => self.peer = Some(text.to_owned()),
+            "allow" => self.allow = Some(text.to_owned()),
+            "max-sessions" => {
+                let n = text.parse().ok().filter(|n| (1..=MAX_SESSIONS).contains(n));
+                self.max_sessions = n.ok_or_else(bad)?;
+            }
+            "auto-reconnect" => self.auto_reconnect = text.parse().map_err(|_| bad())?,
+            "mtu" => {
+                let mtu = text.parse().ok().filter(|v| (MIN_MTU..=MAX_MTU).contains(v));
+                self.mtu = mtu.ok_or_else(bad)?;
+            }
+            "qos-dscp" => self.qos_dscp = parse_dscp(text).ok_or_else(bad)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Host, port and query that the other two make these values from; what is at its default is
+    /// left out.
+    pub(crate) fn to_uri(&self) -> VelinUri {
+        let d = Self::new(self.default_mode);
+        let mut query = Vec::new();
+        let mut put = |key: &str, value: Option<String>| {
+            query.extend(value.map(|value| (key.to_owned(), value)));
+        };
+        let mode = match self.mode {
+            Mode::Caller => "caller",
+            Mode::Listener => "listener",
+        };
+        put("mode", (self.mode != d.mode).then(|| mode.to_owned()));
+        put("peer", self.peer.clone());
+        put("carrier", (self.carrier != d.carrier).then(|| self.carrier.nick().to_owned()));
+        put("link", self.link.clone());
+        put("allow", self.allow.clone());
+        let sessions = self.max_sessions;
+        put("max-sessions", (sessions != d.max_sessions).then(|| sessions.to_string()));
+        put("mtu", (self.mtu != d.mtu).then(|| self.mtu.to_string()));
+        put("qos-dscp", (self.qos_dscp != d.qos_dscp).then(|| self.qos_dscp.to_string()));
+        let again = self.auto_reconnect;
+        put("auto-reconnect", (again != d.auto_reconnect).then(|| again.to_string()));
+        put("audio-port", self.audio_port.map(|port| port.to_string()));
+        let host = match self.mode {
+            Mode::Caller => self.host.clone(),
+            Mode::Listener => self.bind_address.clone().unwrap_or_else(|| ANYWHERE.into()),
+        };
+        VelinUri { host, port: Some(self.port), stream: None, query }
+    }
+
+    /// In mode listener, takes the ports, so that a taken one fails at once.
+    pub(crate) fn bind(&self) -> Result<Option<Arc<Listener>>, gst::ErrorMessage> {
+        if self.mode == Mode::Caller {
+            return Ok(None);
+        }
+        let listener = Listener::shared(ListenerSettings {
+            link: self.link.clone(),
+            port: self.port,
+            audio_port: self.audio_port(),
+            bind: options::bind_address(self.bind_address.as_deref()).map_err(wrong)?,
+            carrier: self.carrier.core(),
+            peer: options::peer(self.peer.as_deref()).map_err(wrong)?,
+            allow: self.allow.as_deref().unwrap_or_default().parse().map_err(wrong)?,
+            max_sessions: self.max_sessions as usize,
+            dscp: options::dscp(self.qos_dscp),
+            mtu: u16::try_from(self.mtu).unwrap_or(u16::MAX),
+        });
+        listener.map(Some).map_err(|e| match e {
+            crate::link::BindError::Conflict(e) => wrong(e),
+            e => gst::error_msg!(gst::ResourceError::Busy, ("{}", e)),
+        })
+    }
+
+    /// Reads the files and has the link ready. Touches no network by itself.
+    pub(crate) fn open(&self, bound: Option<Arc<Listener>>) -> Result<OpenLink, gst::ErrorMessage> {
+        let bind = options::bind_address(self.bind_address.as_deref()).map_err(wrong)?;
+        let peer = options::peer(self.peer.as_deref()).map_err(wrong)?;
+        let (identity, trust) =
+            options::open_files(self.identity_file.as_deref(), self.trust_file.as_deref())
+                .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("{}", e)))?;
+        let link = match bound {
+            Some(listener) => Link::Listener(listener),
+            None if self.port == 0 => return Err(wrong("port=0 cannot be called; say which")),
+            None => Link::Caller(
+                Caller::shared(CallerSettings {
+                    link: self.link.clone(),
+                    host: self.host.clone(),
+                    port: self.port,
+                    audio_port: self.audio_port(),
+                    bind,
+                    carrier: self.carrier.core(),
+                    peer,
+                    mtu: u16::try_from(self.mtu).unwrap_or(u16::MAX),
+                    dscp: options::dscp(self.qos_dscp),
+                    auto_reconnect: self.auto_reconnect,
+                    identity: identity.clone(),
+                    trust: trust.clone(),
+                    trust_file: self.trust_file.clone(),
+                    agent: options::agent(),
+                    name: None,
+                })
+                .map_err(wrong)?,
+            ),
+        };
+        let trust_file = self.trust_file.clone();
+        Ok(OpenLink { link, identity, trust, trust_file, opening: Mutex::default() })
+    }
+
+    /// The properties, for an element that is `mode` by default.
+    pub(crate) fn pspecs(mode: Mode) -> Vec<glib::ParamSpec> {
+        let d = Self::new(mode);
+        vec![
+            glib::ParamSpecEnum::builder_with_default("mode", d.mode)
+                .nick("Mode")
+                .blurb("Whether the element connects to host or waits for callers")
+                .build(),
+            glib::ParamSpecString::builder("host")
+                .nick("Host")
+                .blurb("Name or address to call, with mode=caller")
+                .default_value(d.host.as_str())
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("port")
+                .nick("Port")
+                .blurb("TCP port to call, or to listen on (0 = any)")
+                .maximum(65_535)
+                .default_value(d.port.into())
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("audio-port")
+                .nick("Audio port")
+                .blurb("UDP port of this machine for audio (0 = any; unset: any, 49001 to listen)")
+                .maximum(65_535)
+                .default_value(d.audio_port().into())
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("bind-address")
+                .nick("Bind address")
+                .blurb("IP address of this machine to use (unset = all)")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecEnum::builder_with_default("carrier", d.carrier)
+                .nick("Carrier")
+                .blurb("How packets travel")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("link")
+                .nick("Link")
+                .blurb("Name of the link, to share it or not (unset: shared by host and port)")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("peer")
+                .nick("Peer")
+                .blurb("The only device that may be there, as age1… (unset = any in the trust file)")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("identity-file")
+                .nick("Identity file")
+                .blurb("File of this device's key, made on first use (unset = the user's)")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("trust-file")
+                .nick("Trust file")
+                .blurb("trust.toml or age recipients file of trusted devices (unset = the user's)")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecString::builder("allow")
+                .nick("Allow")
+                .blurb("Addresses and networks that callers may come from (unset = all)")
+                .build(),
+            glib::ParamSpecUInt::builder("max-sessions")
+                .nick("Max sessions")
+                .blurb("Callers at a time, with mode=listener")
+                .minimum(1)
+                .maximum(MAX_SESSIONS)
+                .default_value(d.max_sessions)
+                .build(),
+            glib::ParamSpecBoolean::builder("auto-reconnect")
+                .nick("Auto reconnect")
+                .blurb("Try again when the connection fails or ends, with mode=caller")
+                .default_value(d.auto_reconnect)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecUInt::builder("mtu")
+                .nick("MTU")
+                .blurb("Largest UDP payload in bytes")
+                .minimum(MIN_MTU)
+                .maximum(MAX_MTU)
+                .default_value(d.mtu)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecInt::builder("qos-dscp")
+                .nick("QoS DSCP")
+                .blurb("DSCP value of all packets (-1 = unmarked)")
+                .minimum(-1)
+                .maximum(63)
+                .default_value(d.qos_dscp)
+                .mutable_ready()
+                .build(),
+        ]
+    }
+}
+
+fn wrong(e: impl std::fmt::Display) -> gst::ErrorMessage {
+    gst::error_msg!(gst::ResourceError::Settings, ("{}", e))
+}
+
+/// What stands for "all addresses" in a URI, which needs a host before a port.
+const ANYWHERE: &str = "::";
+
+/// A link with the files it needs, from READY→PAUSED to PAUSED→READY.
+pub(crate) struct OpenLink {
+    pub(crate) link: Link,
+    pub(crate) identity: Arc<Identity>,
+    trust: Arc<TrustSource>,
+    trust_file: Option<String>,
+    opening: Mutex<Option<Opening>>,
+}
+
+impl OpenLink {
+    /// Lets callers in, if the link listens.
+    pub(crate) fn let_in(&self) -> Result<(), OpenError> {
+        let Link::Listener(listener) = &self.link else { return Ok(()) };
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if opening.is_none() {
+            *opening = Some(listener.open(
+                self.identity.clone(),
+                self.trust.clone(),
+                self.trust_file.clone(),
+                options::agent(),
+            )?);
+        }
+        Ok(())
+    }
+
+    /// Sessions of a listener now; how many a caller has had.
+    pub(crate) fn sessions(&self) -> u64 {
+        match &self.link {
+            Link::Caller(caller) => caller.sessions(),
+            Link::Listener(listener) => listener.sessions() as u64,
+        }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        match &self.link {
+            Link::Caller(_) => Mode::Caller,
+            Link::Listener(_) => Mode::Listener,
+        }
+    }
+}
+
+/// What a link has counted.
+#[derive(Default)]
+pub(crate) struct Figures {
+    /// Authenticated sessions now.
+    pub(crate) peers: u32,
+    /// The UDP port in use; 0 = none.
+    pub(crate) audio_port: u16,
+    pub(crate) refused: u64,
+    pub(crate) evicted: u64,
+    /// Datagrams that belong to no session.
+    pub(crate) unknown: u64,
+    pub(crate) counters: SessionCounters,
+}
+
+impl OpenLink {
+    pub(crate) fn figures(&self) -> Figures {
+        match &self.link {
+            Link::Caller(caller) => {
+                let (counters, unknown) = caller.counters();
+                Figures {
+                    peers: caller.peers(),
+                    audio_port: caller.audio_port(),
+                    unknown,
+                    counters,
+                    ..Figures::default()
+                }
+            }
+            Link::Listener(listener) => {
+                let (counters, unknown) = listener.counters();
+                let (refused, evicted) = listener.refused();
+                Figures {
+                    peers: listener.sessions() as u32,
+                    audio_port: listener.audio_port(),
+                    refused,
+                    evicted,
+                    unknown,
+                    counters,
+                }
+            }
+        }
+    }
+}
+
+/// A duration as a `GstClockTime` property has it.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
