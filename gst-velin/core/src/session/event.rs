@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::asks::AskId;
 use crate::codec::StreamFormat;
 use crate::identity::{Grants, Name, PublicKey};
 use crate::units::StreamId;
-use crate::wire::{CloseReason, FramingError, StreamOffer};
+use crate::wire::{CloseCode, CloseReason, FramingError, NameGlob, StreamOffer};
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +40,24 @@ pub enum Event {
         id: StreamId,
         /// Why.
         reason: CloseReason,
+    },
+    /// The peer wants every stream of ours whose name fits, now and from now on: offer them with
+    /// this ask, or `refuse_ask`. Never on a caller, which offers what it has by itself, and never
+    /// without the grant `capture-from-me`.
+    StreamAsked {
+        /// Which.
+        ask: AskId,
+        /// What for.
+        name: NameGlob,
+    },
+    /// An ask is over. Streams that were opened for it go on.
+    AskEnded {
+        /// Which.
+        ask: AskId,
+        /// Why.
+        code: CloseCode,
+        /// Whether it was ours, which the peer refuses, or the peer's, which it withdraws.
+        ours: bool,
     },
     /// Media goes another way from now on.
     RouteChanged(Route),

@@ -117,11 +117,15 @@ fn run(seed: u64, actions: &[Action]) -> Result<(), TestCaseError> {
             }
             Action::Rekey(who) => pair.session(role(*who)).rekey(now),
             Action::Play(who) => {
+                let ask = pair.end(role(*who)).asked;
+                if *who && ask.is_none() {
+                    let _ = pair.session(Caller).ask("*".parse().expect("a pattern"));
+                }
                 let session = pair.session(role(*who));
                 let name = velin_core::identity::Name::new("x").expect("a name");
                 let uuid = velin_core::wire::StreamUuid(velin_core::wire::Hex([1; 16]));
                 let format = crate::support::pair::format();
-                if let Ok(id) = session.open_stream(name, uuid, vec![format]) {
+                if let Ok(id) = session.open_stream(name, uuid, vec![format], ask) {
                     streams.push((role(*who), id, 0));
                 }
             }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asks;
 mod attack;
 mod chaos;
 mod close;

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
 use velin_core::handshake::packets::SessionIndex;
-use velin_core::identity::{Grants, Identity, Name, PublicKey};
+use velin_core::identity::{Grant, Grants, Identity, Name, PublicKey};
 use velin_core::session::{
-    Ended, Event, MediaError, MediaSink, MediaTx, Role, Route, Session, SessionConfig, Transmit,
-    Trust,
+    AskId, Ended, Event, MediaError, MediaSink, MediaTx, Role, Route, Session, SessionConfig,
+    Transmit, Trust,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex, SampleRate, StreamId};
@@ -133,7 +133,7 @@ impl Setup {
             velin_core::entropy::Entropy::fill(&mut rng, &mut secret);
             Party {
                 secret,
-                trusts: Some(Grants::PLAY_TO_ME),
+                trusts: Some(Grants::PLAY_TO_ME.with(Grant::CaptureFromMe)),
                 expects: None,
                 accept_own_key: false,
                 udp: true,
@@ -257,6 +257,8 @@ pub struct End {
     pub heard: Heard,
     /// Whether it takes offers.
     pub accepts_streams: bool,
+    /// The last ask of the peer that is open.
+    pub asked: Option<AskId>,
     players: Vec<Player>,
     connection_over: bool,
     seen: usize,
@@ -339,6 +341,7 @@ impl End {
             events: Vec::new(),
             heard: Heard::default(),
             accepts_streams: party.accepts_streams,
+            asked: None,
             players: Vec::new(),
             connection_over: false,
             seen: 0,
@@ -458,12 +461,30 @@ impl Pair {
         id
     }
 
-    /// Offers a stream.
+    /// Offers a stream; a listener's, that the caller has asked for.
     #[track_caller]
     pub fn offer(&mut self, role: Role) -> StreamId {
+        let ask = (role == Listener).then(|| self.ask_listener());
+        self.offer_for(role, ask)
+    }
+
+    /// Offers a stream as an answer to `ask`.
+    #[track_caller]
+    pub fn offer_for(&mut self, role: Role, ask: Option<AskId>) -> StreamId {
         let name = Name::new("sound").expect("a name");
         let uuid = StreamUuid(Hex([7; 16]));
-        self.session(role).open_stream(name, uuid, vec![format()]).expect("room for a stream")
+        self.session(role).open_stream(name, uuid, vec![format()], ask).expect("room for a stream")
+    }
+
+    /// The caller asks for everything and the listener has heard it, if that is not so already.
+    #[track_caller]
+    pub fn ask_listener(&mut self) -> AskId {
+        if self.end(Listener).asked.is_none() {
+            let everything = "*".parse().expect("a pattern");
+            let _ = self.session(Caller).ask(everything).expect("room for an ask");
+            self.run_until_event(Listener, |event| matches!(event, Event::StreamAsked { .. }));
+        }
+        self.end(Listener).asked.expect("it was asked")
     }
 
     /// Sends a block of an accepted stream every `every`.
@@ -647,6 +668,14 @@ impl Pair {
     }
 
     fn answer(&mut self, role: Role, event: &Event) {
+        match event {
+            Event::StreamAsked { ask, .. } => self.end_mut(role).asked = Some(*ask),
+            Event::AskEnded { ask, ours: false, .. } => {
+                let end = self.end_mut(role);
+                end.asked = end.asked.filter(|open| open != ask);
+            }
+            _ => {}
+        }
         let Event::StreamOffered(offer) = event else { return };
         if !self.end(role).accepts_streams {
             return;
