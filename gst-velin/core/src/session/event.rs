@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::asks::AskId;
+use super::live::UNRENEWED_AFTER;
 use crate::codec::StreamFormat;
 use crate::identity::{Grants, Name, PublicKey};
 use crate::units::StreamId;
@@ -63,6 +64,14 @@ pub enum Event {
     RouteChanged(Route),
     /// Nothing authenticated arrived for a second.
     Stalled,
+    /// Nothing authenticated arrived for five seconds, or this long. Media is held, every way to
+    /// the peer is tried eight times a second, and the keys are kept for a minute.
+    Lost(Duration),
+    /// The connection ended, and the session goes on by UDP for a while: a new session with this
+    /// peer should take over.
+    Detached,
+    /// This program or machine was stopped for about this long.
+    Woke(Duration),
     /// Something arrived again, after this long.
     Recovered(Duration),
     /// New keys are in use.
@@ -81,6 +90,8 @@ pub enum Route {
     Datagram(SocketAddr),
     /// Inside the TCP connection.
     Stream,
+    /// There is no way: nothing is sealed until the peer is heard again.
+    Held,
 }
 
 /// Why a session is over.
@@ -96,6 +107,9 @@ pub enum Ended {
     /// The connection ended without a CLOSE: a crash, a reset, or somebody cut it.
     #[error("the connection ended without a goodbye")]
     Truncated,
+    /// The connection ended, UDP went on, and no new session took over.
+    #[error("the control connection was not renewed within {} s", UNRENEWED_AFTER.as_secs())]
+    Unrenewed,
     /// Nothing authenticated for too long.
     #[error("nothing was heard from the peer for {} s", .0.as_secs())]
     PathLost(Duration),

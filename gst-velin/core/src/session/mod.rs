@@ -21,6 +21,7 @@ pub mod nonce_guard;
 pub mod opener;
 mod opening;
 mod path;
+mod query;
 mod rekey;
 pub mod replay;
 pub mod sealer;
@@ -30,7 +31,8 @@ pub use asks::{AskError, AskId, MAX_ASKS};
 pub use config::{SessionConfig, Trust};
 pub use counters::SessionCounters;
 pub use event::{Ended, Event, Route};
-pub use liveness::{LOST_AFTER, STALLED_AFTER};
+pub use live::{DETACHED_SILENCE, UNRENEWED_AFTER};
+pub use liveness::{EXPIRED_AFTER, LOST_AFTER, STALLED_AFTER};
 pub use media::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError, MediaTx};
 pub use streams::{MAX_STREAMS, OpenStreamError};
 
@@ -45,7 +47,7 @@ use crate::codec::StreamFormat;
 use crate::entropy::Entropy;
 use crate::handshake::noise::{Initiator, Responder};
 use crate::handshake::packets::{Carriage, HandshakePacket, Init, InitHead, SessionIndex};
-use crate::identity::{Grants, Name, PublicKey};
+use crate::identity::{Grants, Name};
 use crate::time::MonoTime;
 use crate::units::StreamId;
 use crate::wire::{
@@ -63,6 +65,15 @@ pub enum Role {
     Caller,
     /// The listening side: the Noise responder.
     Listener,
+}
+
+/// How a TCP connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The other side closed or reset it: its process is gone, or somebody on the way did that.
+    Closed,
+    /// Our system gave it up, or there was an error on our side.
+    TimedOut,
 }
 
 /// Something to be sent.
@@ -110,6 +121,7 @@ pub(crate) struct Shell {
     config: SessionConfig,
     entropy: Box<dyn Entropy>,
     stream_out: Vec<u8>,
+    hung_up: bool,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
     counters: SessionCounters,
@@ -166,6 +178,10 @@ impl Session {
 
     /// Bytes from the TCP connection.
     pub fn handle_stream(&mut self, now: MonoTime, mut bytes: &[u8], sink: &mut dyn MediaSink) {
+        self.notice_wake(now);
+        if self.is_detached() {
+            return;
+        }
         // Taken out so that a packet can be decrypted in the buffer it arrived in.
         let mut deframer = std::mem::take(&mut self.deframer);
         while !matches!(self.phase, Phase::Closed) {
@@ -206,6 +222,7 @@ impl Session {
         packet: &mut [u8],
         sink: &mut dyn MediaSink,
     ) {
+        self.notice_wake(now);
         if let Phase::Live(live) = &mut self.phase
             && let Err(ended) =
                 live.handle(&mut self.shell, now, Origin::Datagram(from), packet, sink)
@@ -215,12 +232,37 @@ impl Session {
     }
 
     /// The TCP connection ended.
-    pub fn handle_stream_end(&mut self) {
-        self.end(Ended::Truncated);
+    ///
+    /// An open session that knows where the peer receives UDP goes on, [detached](Event::Detached):
+    /// media and probes go by UDP, nothing can be said on the control stream any more, and it ends
+    /// - [`DETACHED_SILENCE`] after the last packet if the peer closed the connection: it is gone;
+    /// - [`EXPIRED_AFTER`] after the last packet otherwise;
+    /// - [`UNRENEWED_AFTER`] after the first packet that came since then.
+    ///
+    /// Any other session ends at once.
+    pub fn handle_stream_end(&mut self, now: MonoTime, end: StreamEnd) {
+        self.notice_wake(now);
+        let result = match &mut self.phase {
+            Phase::Live(live) => live.detach(&mut self.shell, now, end),
+            _ => Err(Ended::Truncated),
+        };
+        if let Err(ended) = result {
+            self.end(ended);
+        }
+    }
+
+    /// The machine slept, or its clock says so: every way to the peer is tried at once, and eight
+    /// times a second for two seconds. A session that is called more than two seconds too late
+    /// notices by itself, and tells [`Event::Woke`].
+    pub fn wake(&mut self, now: MonoTime) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.wake(&mut self.shell, now);
+        }
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: MonoTime) {
+        self.notice_wake(now);
         if self.deadline.is_some_and(|d| d <= now) {
             self.end(Ended::HandshakeTimeout(HANDSHAKE_TIMEOUT));
         }
@@ -347,62 +389,12 @@ impl Session {
         }
     }
 
-    /// Says goodbye and ends. Drain [`poll_transmit`](Self::poll_transmit), then close the
+    /// Says goodbye and ends. A session whose connection is gone has no way to say it, because a
+    /// CLOSE is only taken from the connection: it ends without a word, and the peer finds out by
+    /// [`UNRENEWED_AFTER`] or by the session that takes over. Drain [`poll_transmit`](Self::poll_transmit), then close the
     /// connection.
     pub fn close(&mut self, code: CloseCode, text: &str) {
         self.end_with_close(Ended::ByUs(CloseReason::new(code, text)));
-    }
-
-    /// Whether the session is over.
-    pub fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
-    }
-
-    /// Our index: what UDP packets for this session carry.
-    pub fn index(&self) -> SessionIndex {
-        self.index
-    }
-
-    /// Who connected.
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// The authenticated peer.
-    pub fn peer(&self) -> Option<PublicKey> {
-        match &self.phase {
-            Phase::Live(live) => Some(live.peer()),
-            _ => None,
-        }
-    }
-
-    /// What the authenticated peer may do here.
-    pub fn peer_grants(&self) -> Option<Grants> {
-        match &self.phase {
-            Phase::Live(live) => Some(live.grants()),
-            _ => None,
-        }
-    }
-
-    /// Smoothed round-trip time.
-    pub fn rtt(&self) -> Option<Duration> {
-        match &self.phase {
-            Phase::Live(live) => live.rtt(),
-            _ => None,
-        }
-    }
-
-    /// Which way media leaves.
-    pub fn route(&self) -> Option<Route> {
-        match &self.phase {
-            Phase::Live(live) => Some(live.route()),
-            _ => None,
-        }
-    }
-
-    /// What was counted so far.
-    pub fn counters(&self) -> SessionCounters {
-        self.shell.counters
     }
 
     fn new(
@@ -417,6 +409,7 @@ impl Session {
             config,
             entropy,
             stream_out: Vec::new(),
+            hung_up: false,
             datagrams: VecDeque::new(),
             events: VecDeque::new(),
             counters: SessionCounters::default(),
@@ -451,6 +444,16 @@ impl Session {
         }
     }
 
+    /// A call that comes much later than asked for: we were stopped.
+    fn notice_wake(&mut self, now: MonoTime) {
+        if let Phase::Live(live) = &mut self.phase
+            && let Some(late) = live.overslept(now)
+        {
+            self.shell.events.push_back(Event::Woke(late));
+            live.wake(&mut self.shell, now);
+        }
+    }
+
     fn end_with_close(&mut self, ended: Ended) {
         if let Phase::Live(live) = &mut self.phase
             && !matches!(ended, Ended::ByPeer(_))
@@ -481,6 +484,12 @@ impl Shell {
         if packet.encode(Carriage::Stream, &mut bytes).is_ok() {
             frame_packet(&bytes, &mut self.stream_out);
         }
+    }
+
+    /// There is no connection any more: what waits for it is dropped, and nothing comes after it.
+    fn hang_up(&mut self) {
+        self.stream_out.clear();
+        self.hung_up = true;
     }
 
     fn random_u64(&mut self) -> u64 {

@@ -9,6 +9,7 @@ mod chaos;
 mod close;
 mod handshake;
 mod liveness;
+mod outage;
 mod path;
 mod rekey;
 mod streams;

@@ -24,7 +24,7 @@ impl Live {
         if self.rekey.is_pending() {
             return true;
         }
-        if self.epochs.is_switching() || !self.accepted {
+        if self.epochs.is_switching() || !self.accepted || self.is_detached() {
             return false;
         }
         let public = self.rekey.start(now, &mut *shell.entropy);
@@ -152,6 +152,9 @@ impl Live {
 
     /// A control message.
     pub(super) fn say(&mut self, shell: &mut Shell, message: &Message) {
+        if self.is_detached() {
+            return;
+        }
         for chunk in encode_control(message).chunks(CONTROL_CHUNK) {
             let mut packet = vec![0; HEADER];
             let mut frames = Vec::new();

@@ -1,8 +1,11 @@
 //! A session that has keys.
 
 mod control;
+mod outage;
 mod paths;
 mod streams;
+
+pub use outage::{DETACHED_SILENCE, UNRENEWED_AFTER};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +13,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use outage::Detached;
+
 use super::asks::Asks;
 use super::control_budget::ControlBudget;
 use super::epochs::{Epochs, OpenFailure};
 use super::event::{Ended, Event, Route};
 use super::header::Header;
-use super::liveness::{Change, Liveness, PROBE_ID};
+use super::liveness::{Liveness, PROBE_ID};
 use super::opener::OpenError;
 use super::path::{CHALLENGE_BYTES, Paths};
 use super::rekey::Rekey;
@@ -73,6 +78,11 @@ pub(super) struct Live {
     unanswered: Option<MonoTime>,
     /// When media last came, while it is expected to go on.
     media_heard: Option<MonoTime>,
+    detached: Option<Detached>,
+    /// After waking: until when everything is probed.
+    awake_until: Option<MonoTime>,
+    /// When we were last called.
+    called: MonoTime,
 }
 
 impl Live {
@@ -109,6 +119,9 @@ impl Live {
             answered_challenge: false,
             unanswered: None,
             media_heard: None,
+            detached: None,
+            awake_until: None,
+            called: now,
         }
     }
 
@@ -182,17 +195,9 @@ impl Live {
         };
         shell.counters.received += 1;
         shell.counters.received_bytes += bytes as u64;
-        if let Some(silence) = self.liveness.on_heard(now) {
-            shell.events.push_back(Event::Recovered(silence));
-            self.unanswered = None;
-            if origin == Origin::Stream {
-                // The connection came back first; UDP must prove itself anew.
-                self.restart_paths(shell, now);
-            } else {
-                // UDP came back first: the peer hears us soonest by a challenge.
-                self.paths.hurry(now);
-                self.probe(shell, now);
-            }
+        self.note_heard(now);
+        if let Some(outage) = self.liveness.on_heard(now) {
+            self.on_recovery(shell, now, origin, outage);
         }
         self.after_switch(shell, switched);
         if let Origin::Datagram(from) = origin {
@@ -211,17 +216,14 @@ impl Live {
     }
 
     pub(super) fn handle_timeout(&mut self, shell: &mut Shell, now: MonoTime) -> Result<(), Ended> {
-        match self.liveness.poll(now) {
-            Some(Change::Lost(silence)) => return Err(Ended::PathLost(silence)),
-            // Media keeps its way: a path that comes back carries audio at once. If only UDP is
-            // blocked, the receiver says so on the other carrier.
-            Some(Change::Stalled) => shell.events.push_back(Event::Stalled),
-            None => {}
-        }
+        self.poll_liveness(shell, now)?;
         let switched = self.epochs.handle_timeout(now);
         self.after_switch(shell, switched);
         if self.rekey.is_hopeless(now) {
-            return Err(Ended::ByUs(CloseReason::new(CloseCode::REKEY_FAILED, "")));
+            if !self.is_lost() && !self.is_detached() {
+                return Err(Ended::ByUs(CloseReason::new(CloseCode::REKEY_FAILED, "")));
+            }
+            self.rekey.forgive(now);
         }
         if self.rekey.is_due(now) && !self.start_rekey(shell, now) {
             self.rekey.postpone(now);
@@ -245,6 +247,7 @@ impl Live {
             self.epochs.timeout(),
             self.paths.timeout(),
             self.media_heard.map(|t| t + MEDIA_SILENCE),
+            self.detached_deadline().map(|(at, _)| at),
         ];
         let always = self.liveness.timeout().min(self.rekey.timeout());
         optional.into_iter().flatten().fold(always, MonoTime::min)
@@ -347,6 +350,9 @@ fn seal(shell: &mut Shell, sealer: &Sealer, mut packet: Vec<u8>) -> Option<Vec<u
 }
 
 fn seal_to_stream(shell: &mut Shell, sealer: &Sealer, packet: Vec<u8>) {
+    if shell.hung_up {
+        return;
+    }
     if let Some(packet) = seal(shell, sealer, packet) {
         frame_packet(&packet, &mut shell.stream_out);
     }

@@ -28,13 +28,22 @@ impl Live {
 
     /// TCP from now on, until UDP is proved again.
     pub(super) fn restart_paths(&mut self, shell: &mut Shell, now: MonoTime) {
+        if self.is_detached() {
+            // There is nothing else.
+            return;
+        }
         self.paths.restart(now);
         self.update_route(shell);
         self.probe(shell, now);
     }
 
     pub(super) fn update_route(&mut self, shell: &mut Shell) {
-        let route = self.paths.validated().map_or(Route::Stream, Route::Datagram);
+        let route = match self.paths.validated() {
+            _ if self.is_lost() => Route::Held,
+            Some(address) => Route::Datagram(address),
+            None if self.is_detached() => Route::Held,
+            None => Route::Stream,
+        };
         if route != self.route() {
             self.route.store(Arc::new(route));
             shell.events.push_back(Event::RouteChanged(route));
@@ -46,24 +55,28 @@ impl Live {
         match self.route() {
             Route::Datagram(to) => seal_to(shell, self.epochs.path(), packet, to),
             Route::Stream => seal_to_stream(shell, self.epochs.path(), packet),
+            Route::Held => {}
         }
     }
 
     /// Sends the PINGs that are due.
     pub(super) fn ask_for_life(&mut self, shell: &mut Shell, now: MonoTime) {
-        let Some(id) = self.liveness.poll_ping(now) else { return };
+        let urgent = self.is_urgent(now);
+        let Some(id) = self.liveness.poll_ping(now, urgent) else { return };
         let dead = self.unanswered.is_some_and(|t| now.since(t) >= UDP_UNANSWERED);
         if dead && !self.liveness.is_stalled() {
             self.restart_paths(shell, now);
         }
         self.unanswered = match self.route() {
             Route::Datagram(_) => self.unanswered.or(Some(now)),
-            Route::Stream => None,
+            Route::Stream | Route::Held => None,
         };
         let mut packet = vec![0; HEADER];
         put_ping(id, now.as_nanos(), &mut packet);
         self.send_path(shell, packet);
-        if self.liveness.is_stalled() {
+        if urgent {
+            self.probe_everywhere(shell, now);
+        } else if self.liveness.is_stalled() {
             // Perhaps only the way we use is dead: five times a second, try the other.
             if self.route() == Route::Stream {
                 self.paths.hurry(now);

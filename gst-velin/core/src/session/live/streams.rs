@@ -23,6 +23,9 @@ impl Live {
         formats: Vec<StreamFormat>,
         ask: Option<AskId>,
     ) -> Result<StreamId, OpenStreamError> {
+        if self.is_detached() {
+            return Err(OpenStreamError::NotOpen);
+        }
         if !self.may(Grant::CaptureFromMe) {
             return Err(OpenStreamError::NotPermitted);
         }
@@ -50,6 +53,9 @@ impl Live {
         id: StreamId,
         format: u8,
     ) {
+        if self.is_detached() {
+            return;
+        }
         let Some(stream @ Stream::Incoming) = self.streams.get_mut(id) else { return };
         *stream = Stream::Playing;
         self.epochs.listen(id);
@@ -79,7 +85,7 @@ impl Live {
         shell: &mut Shell,
         name: NameGlob,
     ) -> Result<AskId, AskError> {
-        if !self.accepted {
+        if !self.accepted || self.is_detached() {
             return Err(AskError::NotOpen);
         }
         let ask = self.asks.ask(name.clone()).ok_or(AskError::NoRoom)?;
