@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::asks::AskId;
+use super::live::UNRENEWED_AFTER;
 use crate::codec::StreamFormat;
 use crate::identity::{Grants, Name, PublicKey};
 use crate::units::StreamId;
-use crate::wire::{CloseReason, FramingError, StreamOffer};
+use crate::wire::{CloseCode, CloseReason, FramingError, NameGlob, StreamOffer};
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,10 +42,36 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
+    /// The peer wants every stream of ours whose name fits, now and from now on: offer them with
+    /// this ask, or `refuse_ask`. Never on a caller, which offers what it has by itself, and never
+    /// without the grant `capture-from-me`.
+    StreamAsked {
+        /// Which.
+        ask: AskId,
+        /// What for.
+        name: NameGlob,
+    },
+    /// An ask is over. Streams that were opened for it go on.
+    AskEnded {
+        /// Which.
+        ask: AskId,
+        /// Why.
+        code: CloseCode,
+        /// Whether it was ours, which the peer refuses, or the peer's, which it withdraws.
+        ours: bool,
+    },
     /// Media goes another way from now on.
     RouteChanged(Route),
     /// Nothing authenticated arrived for a second.
     Stalled,
+    /// Nothing authenticated arrived for five seconds, or this long. Media is held, every way to
+    /// the peer is tried eight times a second, and the keys are kept for a minute.
+    Lost(Duration),
+    /// The connection ended, and the session goes on by UDP for a while: a new session with this
+    /// peer should take over.
+    Detached,
+    /// This program or machine was stopped for about this long.
+    Woke(Duration),
     /// Something arrived again, after this long.
     Recovered(Duration),
     /// New keys are in use.
@@ -62,6 +90,8 @@ pub enum Route {
     Datagram(SocketAddr),
     /// Inside the TCP connection.
     Stream,
+    /// There is no way: nothing is sealed until the peer is heard again.
+    Held,
 }
 
 /// Why a session is over.
@@ -77,6 +107,9 @@ pub enum Ended {
     /// The connection ended without a CLOSE: a crash, a reset, or somebody cut it.
     #[error("the connection ended without a goodbye")]
     Truncated,
+    /// The connection ended, UDP went on, and no new session took over.
+    #[error("the control connection was not renewed within {} s", UNRENEWED_AFTER.as_secs())]
+    Unrenewed,
     /// Nothing authenticated for too long.
     #[error("nothing was heard from the peer for {} s", .0.as_secs())]
     PathLost(Duration),

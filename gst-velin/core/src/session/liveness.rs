@@ -7,8 +7,14 @@ use crate::time::MonoTime;
 /// After this long without an authenticated packet the session counts as stalled.
 pub const STALLED_AFTER: Duration = Duration::from_secs(1);
 
-/// After this long it is given up and a new one must be made.
+/// After this long media is held back, and every way to the peer is tried eight times a second.
 pub const LOST_AFTER: Duration = Duration::from_secs(5);
+
+/// After this long the keys are given up and a new session must be made.
+pub const EXPIRED_AFTER: Duration = Duration::from_secs(60);
+
+/// Whoever was stopped has this long to hear something after waking.
+const WAKE_GRACE: Duration = Duration::from_secs(5);
 
 const START_INTERVAL: Duration = Duration::from_millis(250);
 const START_PINGS: u16 = 8;
@@ -21,6 +27,9 @@ const ASK_AFTER: Duration = Duration::from_millis(500);
 /// Between such questions.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Between probes that must find a returning path quickly enough for audio within 200 ms.
+const PROBE_INTERVAL: Duration = Duration::from_millis(125);
+
 /// The id of PINGs that are not for measuring: they may wait long in a stalled connection.
 pub(super) const PROBE_ID: u16 = u16::MAX;
 
@@ -32,13 +41,24 @@ const PONGS_PER_SECOND: u32 = 20;
 pub(super) enum Change {
     Stalled,
     Lost(Duration),
+    Expired(Duration),
+}
+
+/// A silence that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outage {
+    pub(super) silence: Duration,
+    /// Whether it was long enough for media to be held.
+    pub(super) was_lost: bool,
 }
 
 /// Liveness of one session.
 #[derive(Debug)]
 pub(super) struct Liveness {
     heard: MonoTime,
+    woke: MonoTime,
     stalled: bool,
+    lost: bool,
     next_ping: MonoTime,
     last_ping: MonoTime,
     next_id: u16,
@@ -50,7 +70,9 @@ impl Liveness {
     pub(super) fn new(now: MonoTime) -> Self {
         Self {
             heard: now,
+            woke: now,
             stalled: false,
+            lost: false,
             next_ping: now,
             last_ping: now,
             next_id: 0,
@@ -59,16 +81,48 @@ impl Liveness {
         }
     }
 
-    /// An authenticated packet arrived; `Some` if that ended a stall, and how long it was.
-    pub(super) fn on_heard(&mut self, now: MonoTime) -> Option<Duration> {
+    /// An authenticated packet arrived; `Some` if that ended a stall.
+    pub(super) fn on_heard(&mut self, now: MonoTime) -> Option<Outage> {
         let silence = now.since(self.heard);
         self.heard = self.heard.max(now);
+        let was_lost = std::mem::take(&mut self.lost);
         if !std::mem::take(&mut self.stalled) {
             return None;
         }
         // The peer may be about to give up: let it hear us at once.
         self.next_ping = now;
-        Some(silence)
+        Some(Outage { silence, was_lost })
+    }
+
+    /// We did not run: the silence may have been ours.
+    pub(super) fn wake(&mut self, now: MonoTime) {
+        self.woke = now;
+        self.next_ping = now;
+    }
+
+    /// When we last woke, or started.
+    pub(super) fn woke(&self) -> MonoTime {
+        self.woke
+    }
+
+    /// When the last packet came.
+    pub(super) fn heard(&self) -> MonoTime {
+        self.heard
+    }
+
+    /// How long nothing has come.
+    pub(super) fn silence(&self, now: MonoTime) -> Duration {
+        now.since(self.heard)
+    }
+
+    /// The next PING is due at once.
+    pub(super) fn hurry(&mut self, now: MonoTime) {
+        self.next_ping = self.next_ping.min(now);
+    }
+
+    /// Whether nothing was heard for five seconds.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Whether nothing was heard for a second.
@@ -76,15 +130,17 @@ impl Liveness {
         self.stalled
     }
 
-    /// The id of a PING that is due now.
-    pub(super) fn poll_ping(&mut self, now: MonoTime) -> Option<u16> {
+    /// The id of a PING that is due now. `urgent`: they come eight a second.
+    pub(super) fn poll_ping(&mut self, now: MonoTime, urgent: bool) -> Option<u16> {
         if now < self.next_ping {
             return None;
         }
         let id = self.next_id;
         self.next_id = (id + 1) % PROBE_ID;
         // While nothing comes, five a second: a path that returns is found within 200 ms.
-        let interval = if now.since(self.heard) >= ASK_AFTER {
+        let interval = if urgent {
+            PROBE_INTERVAL
+        } else if now.since(self.heard) >= ASK_AFTER {
             ASK_INTERVAL
         } else if id < START_PINGS {
             START_INTERVAL
@@ -123,27 +179,35 @@ impl Liveness {
         self.pongs_in_second.1 <= PONGS_PER_SECOND
     }
 
-    /// Stalled or lost, each told once.
+    /// Stalled, lost or expired, each told once.
     pub(super) fn poll(&mut self, now: MonoTime) -> Option<Change> {
         let silence = now.since(self.heard);
-        if silence >= LOST_AFTER {
-            return Some(Change::Lost(silence));
-        }
-        if silence >= ASK_AFTER {
+        if silence >= ASK_AFTER && !self.lost {
             self.next_ping = self.next_ping.min((self.last_ping + ASK_INTERVAL).max(now));
         }
         if silence >= STALLED_AFTER && !self.stalled {
             self.stalled = true;
             return Some(Change::Stalled);
         }
-        None
+        if silence >= LOST_AFTER && !self.lost {
+            self.lost = true;
+            return Some(Change::Lost(silence));
+        }
+        (self.lost && now >= self.expiry()).then_some(Change::Expired(silence))
     }
 
     /// When one of the polls has something next.
     pub(super) fn timeout(&self) -> MonoTime {
+        if self.lost {
+            return self.next_ping.min(self.expiry());
+        }
         let silence = if self.stalled { LOST_AFTER } else { STALLED_AFTER };
         let ask = (self.heard + ASK_AFTER).max(self.last_ping + ASK_INTERVAL);
         self.next_ping.min(self.heard + silence).min(ask)
+    }
+
+    fn expiry(&self) -> MonoTime {
+        (self.heard + EXPIRED_AFTER).max(self.woke + WAKE_GRACE)
     }
 }
 
@@ -156,15 +220,34 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_a_stall_after_one_second_and_a_loss_after_five() {
+    fn silence_is_a_stall_then_a_loss_and_then_the_end() {
+        let outage = |ms, was_lost| Some(Outage { silence: Duration::from_millis(ms), was_lost });
         let mut l = Liveness::new(at(0));
         assert_eq!(l.poll(at(999)), None);
         assert_eq!(l.poll(at(1000)), Some(Change::Stalled));
         assert_eq!(l.poll(at(1001)), None);
-        assert_eq!(l.on_heard(at(1500)), Some(Duration::from_millis(1500)));
+        assert_eq!(l.on_heard(at(1500)), outage(1500, false));
         assert_eq!(l.on_heard(at(1501)), None);
-        assert_eq!(l.poll(at(2501)), Some(Change::Stalled));
-        assert_eq!(l.poll(at(6501)), Some(Change::Lost(Duration::from_secs(5))));
+        for _ in 0..2 {
+            let heard = l.heard().as_nanos() / 1_000_000;
+            assert_eq!(l.poll(at(heard + 1000)), Some(Change::Stalled));
+            let lost = Change::Lost(Duration::from_secs(5));
+            assert_eq!(l.poll(at(heard + 5000)), Some(lost));
+            assert_eq!(l.poll(at(heard + 59_999)), None);
+            assert_eq!(l.on_heard(at(heard + 59_999)), outage(59_999, true));
+        }
+        let _ = (l.poll(at(1_000_000)), l.poll(at(1_000_000)));
+        assert!(matches!(l.poll(at(1_000_000)), Some(Change::Expired(_))));
+    }
+
+    #[test]
+    fn who_was_stopped_has_five_seconds_to_hear_something() {
+        let mut l = Liveness::new(at(0));
+        l.wake(at(100_000));
+        assert_eq!(l.poll(at(100_000)), Some(Change::Stalled));
+        assert!(matches!(l.poll(at(100_000)), Some(Change::Lost(_))));
+        assert_eq!(l.poll(at(104_999)), None);
+        assert!(matches!(l.poll(at(105_000)), Some(Change::Expired(_))));
     }
 
     #[test]
@@ -173,7 +256,7 @@ mod tests {
         let mut times = Vec::new();
         for ms in 0..5000 {
             l.on_heard(at(ms));
-            times.extend(l.poll_ping(at(ms)).map(|_| ms));
+            times.extend(l.poll_ping(at(ms), false).map(|_| ms));
         }
         assert_eq!(times[..9], [0, 250, 500, 750, 1000, 1250, 1500, 1750, 2000]);
         assert_eq!(times[9..], [3000, 4000]);
@@ -184,7 +267,7 @@ mod tests {
     fn a_peer_that_only_answers_never_looks_stalled() {
         let mut l = Liveness::new(at(0));
         for ms in 0..60_000 {
-            if l.poll_ping(at(ms)).is_some() {
+            if l.poll_ping(at(ms), false).is_some() {
                 l.on_heard(at(ms));
             }
             assert_eq!(l.poll(at(ms)), None, "at {ms} ms");
@@ -196,12 +279,12 @@ mod tests {
         let mut l = Liveness::new(at(0));
         for ms in 0..3000 {
             l.on_heard(at(ms));
-            l.poll_ping(at(ms));
+            l.poll_ping(at(ms), false);
         }
         let mut times = Vec::new();
         for ms in 3000..5000 {
             let _ = l.poll(at(ms));
-            times.extend(l.poll_ping(at(ms)).map(|_| ms));
+            times.extend(l.poll_ping(at(ms), false).map(|_| ms));
         }
         assert_eq!(times[..4], [3000, 3499, 3699, 3899]);
         assert_eq!(times.len(), 9);

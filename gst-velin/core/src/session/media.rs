@@ -55,7 +55,8 @@ impl MediaTx {
     /// `packet` needs [`MEDIA_OVERHEAD`] bytes beside the payload. Allocates nothing.
     ///
     /// # Errors
-    /// [`MediaError::Closed`] once the stream or its session is over.
+    /// [`MediaError::Closed`] once the stream or its session is over; [`MediaError::Held`] while
+    /// there is no way to the peer. Neither uses up a number.
     pub fn seal(
         &self,
         header: &AudioHeader,
@@ -64,6 +65,10 @@ impl MediaTx {
     ) -> Result<(usize, Route), MediaError> {
         let guard = self.shared.sealer.load();
         let sealer = guard.as_ref().ok_or(MediaError::Closed)?;
+        let route = **self.route.load();
+        if route == Route::Held {
+            return Err(MediaError::Held);
+        }
         let length =
             u16::try_from(payload_len).map_err(|_| MediaError::Seal(sealer::SealError::TooLong))?;
         let head = packet
@@ -73,7 +78,7 @@ impl MediaTx {
         let n = sealer.seal(packet, AUDIO_HEADER + payload_len)?;
         self.shared.packets.fetch_add(1, Ordering::Relaxed);
         self.shared.bytes.fetch_add(n as u64, Ordering::Relaxed);
-        Ok((n, **self.route.load()))
+        Ok((n, route))
     }
 
     /// Which way packets leave now.
@@ -107,6 +112,9 @@ pub enum MediaError {
     /// The stream or its session is over.
     #[error("the stream is over; wait for the next session")]
     Closed,
+    /// There is no way to the peer now: drop the block and go on with the next.
+    #[error("there is no way to the peer now; drop the block and go on with the next")]
+    Held,
     /// The packet is too long, or the key is used up.
     #[error(transparent)]
     Seal(#[from] sealer::SealError),

@@ -6,6 +6,7 @@
 //! arrives through [`MediaSink`], which the receive thread lends.
 
 pub mod aead;
+mod asks;
 mod config;
 mod control_budget;
 mod counters;
@@ -18,45 +19,44 @@ mod media;
 #[cfg(any(test, feature = "nonce-guard"))]
 pub mod nonce_guard;
 pub mod opener;
+mod opening;
 mod path;
+mod query;
 mod rekey;
 pub mod replay;
 pub mod sealer;
 mod streams;
 
+pub use asks::{AskError, AskId, MAX_ASKS};
 pub use config::{SessionConfig, Trust};
 pub use counters::SessionCounters;
 pub use event::{Ended, Event, Route};
-pub use liveness::{LOST_AFTER, STALLED_AFTER};
+pub use live::{DETACHED_SILENCE, UNRENEWED_AFTER};
+pub use liveness::{EXPIRED_AFTER, LOST_AFTER, STALLED_AFTER};
 pub use media::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError, MediaTx};
-pub use streams::MAX_STREAMS;
+pub use streams::{MAX_STREAMS, OpenStreamError};
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use live::{Live, Origin};
+use opening::close_reason_for;
 
 use crate::codec::StreamFormat;
 use crate::entropy::Entropy;
-use crate::handshake::mac1::Mac1Key;
 use crate::handshake::noise::{Initiator, Responder};
-use crate::handshake::packets::{
-    Carriage, DecodeError, Fini, HandshakePacket, Init, InitHead, Resp, SessionIndex, Vers,
-};
-use crate::identity::{Grants, Name, PublicKey};
+use crate::handshake::packets::{Carriage, HandshakePacket, Init, InitHead, SessionIndex};
+use crate::identity::{Grants, Name};
 use crate::time::MonoTime;
 use crate::units::StreamId;
 use crate::wire::{
-    AudioFrame, CloseCode, CloseReason, Deframer, Hello, Intent, MAX_FORMATS, Report, StreamUuid,
-    VERSIONS, common_version, frame_packet,
+    AudioFrame, CloseCode, CloseReason, Deframer, MAX_FORMATS, NameGlob, Report, StreamUuid,
+    frame_packet,
 };
 
 /// A peer has this long to finish the handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The payload of RESP: nothing about the device, which an active stranger could read.
-const RESP_PAYLOAD: &[u8] = br#"{"versions":[1]}"#;
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,15 @@ pub enum Role {
     Caller,
     /// The listening side: the Noise responder.
     Listener,
+}
+
+/// How a TCP connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The other side closed or reset it: its process is gone, or somebody on the way did that.
+    Closed,
+    /// Our system gave it up, or there was an error on our side.
+    TimedOut,
 }
 
 /// Something to be sent.
@@ -112,6 +121,7 @@ pub(crate) struct Shell {
     config: SessionConfig,
     entropy: Box<dyn Entropy>,
     stream_out: Vec<u8>,
+    hung_up: bool,
     datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<Event>,
     counters: SessionCounters,
@@ -168,6 +178,10 @@ impl Session {
 
     /// Bytes from the TCP connection.
     pub fn handle_stream(&mut self, now: MonoTime, mut bytes: &[u8], sink: &mut dyn MediaSink) {
+        self.notice_wake(now);
+        if self.is_detached() {
+            return;
+        }
         // Taken out so that a packet can be decrypted in the buffer it arrived in.
         let mut deframer = std::mem::take(&mut self.deframer);
         while !matches!(self.phase, Phase::Closed) {
@@ -208,6 +222,7 @@ impl Session {
         packet: &mut [u8],
         sink: &mut dyn MediaSink,
     ) {
+        self.notice_wake(now);
         if let Phase::Live(live) = &mut self.phase
             && let Err(ended) =
                 live.handle(&mut self.shell, now, Origin::Datagram(from), packet, sink)
@@ -217,12 +232,37 @@ impl Session {
     }
 
     /// The TCP connection ended.
-    pub fn handle_stream_end(&mut self) {
-        self.end(Ended::Truncated);
+    ///
+    /// An open session that knows where the peer receives UDP goes on, [detached](Event::Detached):
+    /// media and probes go by UDP, nothing can be said on the control stream any more, and it ends
+    /// - [`DETACHED_SILENCE`] after the last packet if the peer closed the connection: it is gone;
+    /// - [`EXPIRED_AFTER`] after the last packet otherwise;
+    /// - [`UNRENEWED_AFTER`] after the first packet that came since then.
+    ///
+    /// Any other session ends at once.
+    pub fn handle_stream_end(&mut self, now: MonoTime, end: StreamEnd) {
+        self.notice_wake(now);
+        let result = match &mut self.phase {
+            Phase::Live(live) => live.detach(&mut self.shell, now, end),
+            _ => Err(Ended::Truncated),
+        };
+        if let Err(ended) = result {
+            self.end(ended);
+        }
+    }
+
+    /// The machine slept, or its clock says so: every way to the peer is tried at once, and eight
+    /// times a second for two seconds. A session that is called more than two seconds too late
+    /// notices by itself, and tells [`Event::Woke`].
+    pub fn wake(&mut self, now: MonoTime) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.wake(&mut self.shell, now);
+        }
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: MonoTime) {
+        self.notice_wake(now);
         if self.deadline.is_some_and(|d| d <= now) {
             self.end(Ended::HandshakeTimeout(HANDSHAKE_TIMEOUT));
         }
@@ -265,20 +305,24 @@ impl Session {
 
     /// Offers a stream; [`Event::StreamAccepted`] or [`Event::StreamRemoved`] answers.
     ///
+    /// `ask` is the ask of the peer that this answers. A caller refuses what it has not asked for.
+    ///
     /// # Errors
-    /// Before [`Event::Authenticated`], after the end, with 64 streams open, or with a number of
-    /// formats that no peer takes.
+    /// Before [`Event::Authenticated`], after the end, with 64 streams open, with a number of
+    /// formats that no peer takes, on a listener without the grant `capture-from-me`, or if the
+    /// peer does not ask for this name.
     pub fn open_stream(
         &mut self,
         name: Name,
         uuid: StreamUuid,
         formats: Vec<StreamFormat>,
+        ask: Option<AskId>,
     ) -> Result<StreamId, OpenStreamError> {
         let Phase::Live(live) = &mut self.phase else { return Err(OpenStreamError::NotOpen) };
         if formats.is_empty() || formats.len() > MAX_FORMATS {
             return Err(OpenStreamError::Formats);
         }
-        live.open_stream(&mut self.shell, name, uuid, formats)
+        live.open_stream(&mut self.shell, name, uuid, formats, ask)
     }
 
     /// Takes a stream that was offered, in the offer's format number `format`.
@@ -292,6 +336,41 @@ impl Session {
     pub fn remove_stream(&mut self, id: StreamId, code: CloseCode) {
         if let Phase::Live(live) = &mut self.phase {
             live.remove_stream(&mut self.shell, id, code);
+        }
+    }
+
+    /// Asks for every stream whose name fits, those that are there and those that will be. The
+    /// peer offers them ([`Event::StreamOffered`]) or refuses ([`Event::AskEnded`]).
+    ///
+    /// # Errors
+    /// Before [`Event::Open`], after the end, or with 16 asks open.
+    pub fn ask(&mut self, name: NameGlob) -> Result<AskId, AskError> {
+        match &mut self.phase {
+            Phase::Live(live) => live.ask(&mut self.shell, name),
+            _ => Err(AskError::NotOpen),
+        }
+    }
+
+    /// We want no more streams for this ask of ours. Those that are open go on.
+    pub fn withdraw_ask(&mut self, ask: AskId, code: CloseCode) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.withdraw_ask(&mut self.shell, ask, code);
+        }
+    }
+
+    /// The peer gets no more streams for this ask of its. Those that are open go on.
+    pub fn refuse_ask(&mut self, ask: AskId, code: CloseCode) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.refuse_ask(&mut self.shell, ask, code);
+        }
+    }
+
+    /// The trust in the peer changed while the session lives. On a listener, streams and asks that
+    /// are not permitted any more end with `PERMISSION` on both sides, each with its event here.
+    /// On a caller nothing ends: it has consented by calling.
+    pub fn update_grants(&mut self, grants: Grants) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.update_grants(&mut self.shell, grants);
         }
     }
 
@@ -310,54 +389,12 @@ impl Session {
         }
     }
 
-    /// Says goodbye and ends. Drain [`poll_transmit`](Self::poll_transmit), then close the
+    /// Says goodbye and ends. A session whose connection is gone has no way to say it, because a
+    /// CLOSE is only taken from the connection: it ends without a word, and the peer finds out by
+    /// [`UNRENEWED_AFTER`] or by the session that takes over. Drain [`poll_transmit`](Self::poll_transmit), then close the
     /// connection.
     pub fn close(&mut self, code: CloseCode, text: &str) {
         self.end_with_close(Ended::ByUs(CloseReason::new(code, text)));
-    }
-
-    /// Whether the session is over.
-    pub fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
-    }
-
-    /// Our index: what UDP packets for this session carry.
-    pub fn index(&self) -> SessionIndex {
-        self.index
-    }
-
-    /// Who connected.
-    pub fn role(&self) -> Role {
-        self.role
-    }
-
-    /// The authenticated peer.
-    pub fn peer(&self) -> Option<PublicKey> {
-        match &self.phase {
-            Phase::Live(live) => Some(live.peer()),
-            _ => None,
-        }
-    }
-
-    /// Smoothed round-trip time.
-    pub fn rtt(&self) -> Option<Duration> {
-        match &self.phase {
-            Phase::Live(live) => live.rtt(),
-            _ => None,
-        }
-    }
-
-    /// Which way media leaves.
-    pub fn route(&self) -> Option<Route> {
-        match &self.phase {
-            Phase::Live(live) => Some(live.route()),
-            _ => None,
-        }
-    }
-
-    /// What was counted so far.
-    pub fn counters(&self) -> SessionCounters {
-        self.shell.counters
     }
 
     fn new(
@@ -372,6 +409,7 @@ impl Session {
             config,
             entropy,
             stream_out: Vec::new(),
+            hung_up: false,
             datagrams: VecDeque::new(),
             events: VecDeque::new(),
             counters: SessionCounters::default(),
@@ -406,135 +444,14 @@ impl Session {
         }
     }
 
-    fn on_init(&mut self, packet: &[u8]) -> Result<Phase, Ended> {
-        let init = match HandshakePacket::decode(packet, Carriage::Stream) {
-            Ok(HandshakePacket::Init(init)) => init,
-            Err(DecodeError::Version { version, initiator }) => {
-                let vers = Vers { initiator, versions: VERSIONS };
-                self.shell.send_handshake(&HandshakePacket::Vers(vers));
-                return Err(Ended::Version { theirs: vec![version] });
-            }
-            _ => return Err(self.not_a_handshake("an INIT was expected")),
-        };
-        let own = self.shell.config.identity.public();
-        if !Mac1Key::new(&own).admits(&init, false) {
-            return Err(self.not_a_handshake("the caller expects another device here"));
-        }
-        let responder = Responder::new(
-            &self.shell.config.identity,
-            init.head(),
-            &init.message,
-            RESP_PAYLOAD,
-            &mut *self.shell.entropy,
-        )
-        .map_err(|e| Ended::Handshake(e.to_string()))?;
-        let resp = Resp {
-            initiator: init.initiator,
-            responder: self.index,
-            message: responder.message2(),
-        };
-        self.shell.send_handshake(&HandshakePacket::Resp(resp));
-        Ok(Phase::RespSent { responder: Box::new(responder), peer_index: init.initiator })
-    }
-
-    fn on_resp(
-        &mut self,
-        now: MonoTime,
-        initiator: Initiator,
-        packet: &[u8],
-    ) -> Result<Phase, Ended> {
-        let resp = match HandshakePacket::decode(packet, Carriage::Stream) {
-            Ok(HandshakePacket::Resp(resp)) if resp.initiator == self.index => resp,
-            Ok(HandshakePacket::Vers(vers)) if vers.initiator == self.index => {
-                return Err(Ended::Version { theirs: vers.versions.to_vec() });
-            }
-            _ => return Err(self.not_a_handshake("a RESP was expected")),
-        };
-        let ready = initiator
-            .read(resp.message)
-            .map_err(|rejected| Ended::Handshake(rejected.error.to_string()))?;
-        let peer = ready.remote();
-        let grants = self.judge(&peer)?;
-        check_versions(ready.payload())?;
-        let config = &self.shell.config;
-        let hello = Hello {
-            versions: VERSIONS.to_vec(),
-            intent: Intent::Stream,
-            agent: config.agent.clone(),
-            name: config.name.clone(),
-            udp: config.udp,
-            critical: Vec::new(),
-        };
-        let (established, message3) =
-            ready.write(&hello.encode()).map_err(|e| Ended::Handshake(e.to_string()))?;
-        let fini = Fini { responder: resp.responder, message: &message3 };
-        self.shell.send_handshake(&HandshakePacket::Fini(fini));
-        let live = Live::new(now, self.role, self.index, resp.responder, established, grants);
-        self.shell.events.push_back(Event::Authenticated { peer, grants });
-        Ok(Phase::Live(Box::new(live)))
-    }
-
-    fn on_fini(
-        &mut self,
-        now: MonoTime,
-        responder: Responder,
-        peer_index: SessionIndex,
-        packet: &[u8],
-    ) -> Result<Phase, Ended> {
-        let fini = match HandshakePacket::decode(packet, Carriage::Stream) {
-            Ok(HandshakePacket::Fini(fini)) if fini.responder == self.index => fini,
-            _ => return Err(self.not_a_handshake("a FINI was expected")),
-        };
-        let (established, payload) = responder
-            .read(fini.message)
-            .map_err(|rejected| Ended::Handshake(rejected.error.to_string()))?;
-        let peer = established.remote;
-        let mut live = Live::new(now, self.role, self.index, peer_index, established, Grants::NONE);
-        let verdict = self.judge(&peer).and_then(|grants| {
-            let hello = Hello::decode(&payload)
-                .map_err(|e| Ended::PeerMisbehaved(format!("its Hello: {e}")))?;
-            if common_version(&hello.versions) != Some(1) {
-                return Err(Ended::Downgrade);
-            }
-            Ok((grants, hello))
-        });
-        match verdict {
-            Ok((grants, hello)) => {
-                self.deadline = None;
-                self.shell.events.push_back(Event::Authenticated { peer, grants });
-                live.welcome(&mut self.shell, now, grants, hello);
-                Ok(Phase::Live(Box::new(live)))
-            }
-            Err(ended) => {
-                live.say_close(&mut self.shell, &close_reason_for(&ended));
-                Err(ended)
-            }
-        }
-    }
-
-    /// Whether we talk to `peer`, and what it may do (see `docs/protocol.md`, section 2.3). The
-    /// caller asks before it reveals itself, the listener when the caller has proved its key.
-    fn judge(&self, peer: &PublicKey) -> Result<Grants, Ended> {
-        let config = &self.shell.config;
-        if let Some(expected) = config.expected_peer
-            && expected != *peer
+    /// A call that comes much later than asked for: we were stopped.
+    fn notice_wake(&mut self, now: MonoTime) {
+        if let Phase::Live(live) = &mut self.phase
+            && let Some(late) = live.overslept(now)
         {
-            return Err(Ended::IdentityMismatch { expected, got: *peer });
+            self.shell.events.push_back(Event::Woke(late));
+            live.wake(&mut self.shell, now);
         }
-        if *peer == config.identity.public() {
-            return if config.accept_own_key { Ok(Grants::ALL) } else { Err(Ended::OwnKey) };
-        }
-        match config.trust.grants(peer) {
-            Some(grants) => Ok(grants),
-            // A caller that names the key consents to this link; a listener needs the trust.
-            None if self.role == Role::Caller && config.expected_peer.is_some() => Ok(Grants::NONE),
-            None => Err(Ended::UnknownPeer(*peer)),
-        }
-    }
-
-    fn not_a_handshake(&mut self, what: &str) -> Ended {
-        self.shell.counters.malformed += 1;
-        Ended::Handshake(what.to_owned())
     }
 
     fn end_with_close(&mut self, ended: Ended) {
@@ -569,53 +486,17 @@ impl Shell {
         }
     }
 
+    /// There is no connection any more: what waits for it is dropped, and nothing comes after it.
+    fn hang_up(&mut self) {
+        self.stream_out.clear();
+        self.hung_up = true;
+    }
+
     fn random_u64(&mut self) -> u64 {
         let mut bytes = [0; 8];
         self.entropy.fill(&mut bytes);
         u64::from_le_bytes(bytes)
     }
-}
-
-/// What the other side is told.
-fn close_reason_for(ended: &Ended) -> CloseReason {
-    let code = match ended {
-        Ended::ByUs(reason) => return reason.clone(),
-        Ended::UnknownPeer(_) => CloseCode::UNTRUSTED,
-        Ended::IdentityMismatch { .. } => CloseCode::IDENTITY_MISMATCH,
-        Ended::OwnKey => CloseCode::SELF,
-        Ended::Downgrade => CloseCode::DOWNGRADE,
-        Ended::Version { .. } => CloseCode::VERSION,
-        Ended::PathLost(_) => CloseCode::PATH_LOST,
-        Ended::HandshakeTimeout(_) => CloseCode::IDLE_TIMEOUT,
-        _ => CloseCode::PROTOCOL,
-    };
-    CloseReason::new(code, "")
-}
-
-/// RESP's payload: `{"versions":[…]}`. The version in use must be the highest common one.
-fn check_versions(payload: &[u8]) -> Result<(), Ended> {
-    #[derive(serde::Deserialize)]
-    struct Versions {
-        versions: Vec<u8>,
-    }
-    let parsed: Versions = serde_json::from_slice(payload)
-        .map_err(|_| Ended::PeerMisbehaved("its list of versions".into()))?;
-    if common_version(&parsed.versions) == Some(1) { Ok(()) } else { Err(Ended::Downgrade) }
-}
-
-/// Why a stream could not be offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenStreamError {
-    /// The session is not open, or is over.
-    #[error("the session is not open; offer the stream again in the next one")]
-    NotOpen,
-    /// No format, or more than a peer takes.
-    #[error("a stream is offered in 1 to {MAX_FORMATS} formats; choose the best ones")]
-    Formats,
-    /// 64 streams are open, or the session's ids are used up.
-    #[error("the session has no room for another stream; close one, or start a new session")]
-    NoRoom,
 }
 
 impl std::fmt::Debug for Session {

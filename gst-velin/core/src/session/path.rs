@@ -27,6 +27,8 @@ pub(super) const CHALLENGE_BYTES: u64 = 44;
 pub(super) struct Paths {
     announced: Option<SocketAddr>,
     validated: Option<SocketAddr>,
+    /// What was validated last, even if it is not to be relied on any more.
+    proved: Option<SocketAddr>,
     probing: Option<Probing>,
     candidate: Option<Candidate>,
     outstanding: VecDeque<(u64, SocketAddr)>,
@@ -69,6 +71,35 @@ impl Paths {
         if let Some(probing) = &mut self.probing {
             probing.next = probing.next.min(now);
         }
+    }
+
+    /// Whether there is any address by UDP.
+    pub(super) fn has_address(&self) -> bool {
+        self.announced.or(self.validated).or(self.proved).is_some()
+    }
+
+    /// After a long silence something came from `from`. If that address has answered a challenge
+    /// before, it carries packets again at once.
+    pub(super) fn revive(&mut self, from: SocketAddr) {
+        if self.proved == Some(from) {
+            self.validated = Some(from);
+            self.probing = None;
+        }
+    }
+
+    /// Where the peer may be: the address that was proved last, and unless it is relied on, the one
+    /// that was announced.
+    pub(super) fn known(&self) -> [Option<SocketAddr>; 2] {
+        let other = self.announced.filter(|a| self.validated.is_none() && self.proved != Some(*a));
+        [self.validated.or(self.proved), other]
+    }
+
+    /// A challenge with `nonce` goes to `to` beside the schedule.
+    pub(super) fn expect(&mut self, nonce: u64, to: SocketAddr) {
+        if self.outstanding.len() == MAX_OUTSTANDING {
+            self.outstanding.pop_front();
+        }
+        self.outstanding.push_back((nonce, to));
     }
 
     /// Where UDP may go.
@@ -115,10 +146,7 @@ impl Paths {
     ) -> Option<(SocketAddr, u64)> {
         let to = self.due(now)?;
         let nonce = nonce();
-        if self.outstanding.len() == MAX_OUTSTANDING {
-            self.outstanding.pop_front();
-        }
-        self.outstanding.push_back((nonce, to));
+        self.expect(nonce, to);
         Some((to, nonce))
     }
 
@@ -134,6 +162,7 @@ impl Paths {
         }
         let moved = self.validated != Some(address);
         self.validated = Some(address);
+        self.proved = Some(address);
         moved.then_some(address)
     }
 

@@ -87,6 +87,13 @@ impl Rekey {
         self.pending.as_ref().is_some_and(|p| now.since(p.since) >= PATIENCE)
     }
 
+    /// The peer could not have answered: it has its whole time again.
+    pub(super) fn forgive(&mut self, now: MonoTime) {
+        if let Some(pending) = &mut self.pending {
+            pending.since = now;
+        }
+    }
+
     pub(super) fn timeout(&self) -> MonoTime {
         match &self.pending {
             Some(p) => p.since + PATIENCE,

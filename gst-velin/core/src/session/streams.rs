@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::media::MediaTx;
 use crate::codec::StreamFormat;
 use crate::units::StreamId;
-use crate::wire::StreamOffer;
+use crate::wire::{MAX_FORMATS, StreamOffer};
 
 /// Most streams open or on offer at a time, both directions together.
 pub const MAX_STREAMS: usize = 64;
@@ -21,6 +21,13 @@ pub(super) enum Stream {
     Incoming,
     /// The peer's, taken by us.
     Playing,
+}
+
+impl Stream {
+    /// Whether we send on it.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Offered { .. } | Self::Outgoing { .. })
+    }
 }
 
 /// Every stream of a session. Ids are never used twice.
@@ -95,6 +102,27 @@ pub(super) enum OfferError {
     Limit,
 }
 
+/// Why a stream could not be offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenStreamError {
+    /// The session is not open, or is over.
+    #[error("the session is not open; offer the stream again in the next one")]
+    NotOpen,
+    /// No format, or more than a peer takes.
+    #[error("a stream is offered in 1 to {MAX_FORMATS} formats; choose the best ones")]
+    Formats,
+    /// 64 streams are open, or the session's ids are used up.
+    #[error("the session has no room for another stream; close one, or start a new session")]
+    NoRoom,
+    /// We listen, and the caller does not have the grant `capture-from-me`.
+    #[error("the caller may not take sound from this device; grant it capture-from-me")]
+    NotPermitted,
+    /// The peer does not ask, by this number, for a stream of this name.
+    #[error("the peer does not ask for this stream any more; offer it when it does")]
+    NotAsked,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +136,7 @@ mod tests {
             name: Name::new("x").unwrap(),
             uuid: StreamUuid(Hex([0; 16])),
             kind: StreamKind::Playback,
+            ask: None,
             formats: Vec::new(),
         }
     }

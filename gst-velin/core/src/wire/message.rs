@@ -3,11 +3,9 @@
 //! Unknown members are ignored, so that a later version may add some; a member that must not be
 //! ignored is named in `critical`, and then an unknown one is an error.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use super::VERSIONS;
+use super::{Hex, NameGlob, StreamUuid, VERSIONS};
 use crate::codec::{ChannelMap, Position, SampleFormat, StreamFormat};
 use crate::identity::Name;
 use crate::units::{Channels, SampleRate};
@@ -19,8 +17,17 @@ const MAX_DEPTH: usize = 8;
 const MAX_STREAMS: usize = 64;
 
 /// Every value of `t` this version knows.
-const TYPES: [&str; 7] =
-    ["accept", "path-lost", "rekey", "rekey-ack", "stream-add", "stream-ok", "stream-remove"];
+const TYPES: [&str; 9] = [
+    "accept",
+    "ask-end",
+    "path-lost",
+    "rekey",
+    "rekey-ack",
+    "stream-add",
+    "stream-ask",
+    "stream-ok",
+    "stream-remove",
+];
 
 /// Most formats one offer lists.
 pub const MAX_FORMATS: usize = 16;
@@ -91,6 +98,13 @@ pub struct UdpEndpoint {
 pub enum Message {
     /// The responder takes the session.
     Accept(Accept),
+    /// An ask is over: withdrawn by the side that asked, or refused by the other.
+    AskEnd {
+        /// Which.
+        ask: u16,
+        /// A [`CloseCode`](super::CloseCode).
+        code: u16,
+    },
     /// Nothing came over UDP for a while: use TCP and probe again.
     PathLost,
     /// New keys, first half: the public X25519 key of epoch `epoch`, in hexadecimal.
@@ -109,8 +123,17 @@ pub enum Message {
         #[serde(rename = "pub")]
         public: Hex<32>,
     },
-    /// A stream the sender of the message offers, or asks for.
+    /// A stream the sender of the message offers.
     StreamAdd(StreamOffer),
+    /// The sender of the message wants the streams whose names fit.
+    StreamAsk {
+        /// The ask's number: odd from the initiator, even from the responder.
+        ask: u16,
+        /// Always `recv`.
+        dir: StreamDirection,
+        /// Which.
+        name: NameGlob,
+    },
     /// The other side takes the stream.
     StreamOk(StreamAnswer),
     /// The stream is over, or refused: `code` says why.
@@ -193,6 +216,9 @@ pub struct StreamOffer {
     pub uuid: StreamUuid,
     /// What it is for.
     pub kind: StreamKind,
+    /// The ask this answers, if it answers one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<u16>,
     /// In order of preference.
     pub formats: Vec<FormatOffer>,
 }
@@ -289,53 +315,6 @@ impl FormatOffer {
     }
 }
 
-/// A stream's name for machines: 128 random bits, drawn when the sender's timeline starts.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct StreamUuid(pub Hex<16>);
-
-impl fmt::Debug for StreamUuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from(self.0))
-    }
-}
-
-/// Bytes written as lower-case hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Hex<const N: usize>(pub [u8; N]);
-
-impl<const N: usize> TryFrom<String> for Hex<N> {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let bytes = text.as_bytes();
-        if bytes.len() != 2 * N {
-            return Err(format!("expected {} hexadecimal digits", 2 * N));
-        }
-        let digit = |b: u8| (b as char).to_digit(16).filter(|_| !b.is_ascii_uppercase());
-        let mut out = [0; N];
-        for (o, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-            let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
-                return Err("not lower-case hexadecimal".into());
-            };
-            *o = (high << 4 | low) as u8;
-        }
-        Ok(Self(out))
-    }
-}
-
-impl<const N: usize> From<Hex<N>> for String {
-    fn from(hex: Hex<N>) -> Self {
-        hex.0.iter().map(|b| format!("{b:02x}")).collect()
-    }
-}
-
-impl<const N: usize> fmt::Debug for Hex<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{N} bytes")
-    }
-}
-
 /// What is wrong with a control message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -416,6 +395,7 @@ mod tests {
             name: Name::new("desktop").unwrap(),
             uuid: StreamUuid(Hex([7; 16])),
             kind: StreamKind::Playback,
+            ask: None,
             formats: vec![FormatOffer::pcm(&format)],
         }
     }
@@ -428,6 +408,31 @@ mod tests {
             r#"{"t":"stream-add","id":1,"dir":"send","name":"desktop","uuid":"07070707070707070707070707070707","kind":"playback","formats":[{"c":"pcm","f":"S16LE","rate":48000,"ch":2,"map":["FL","FR"],"frames":120}]}"#
         );
         assert_eq!(Message::decode(json.as_bytes()).unwrap(), Message::StreamAdd(offer()));
+    }
+
+    #[test]
+    fn an_ask_and_its_answers_read_as_documented() {
+        let name = "desk*".parse().unwrap();
+        let ask = Message::StreamAsk { ask: 1, dir: StreamDirection::Recv, name };
+        let answer = Message::StreamAdd(StreamOffer { ask: Some(1), ..offer() });
+        let end = Message::AskEnd { ask: 1, code: 0x112 };
+        for (message, json) in [
+            (ask, r#"{"t":"stream-ask","ask":1,"dir":"recv","name":"desk*"}"#),
+            (end, r#"{"t":"ask-end","ask":1,"code":274}"#),
+        ] {
+            assert_eq!(String::from_utf8(message.encode()).unwrap(), json);
+            assert_eq!(Message::decode(json.as_bytes()).unwrap(), message);
+        }
+        let json = String::from_utf8(answer.encode()).unwrap();
+        assert!(json.contains(r#""kind":"playback","ask":1,"formats""#), "{json}");
+        assert_eq!(Message::decode(json.as_bytes()).unwrap(), answer);
+        for bad in [
+            r#"{"t":"stream-ask","ask":1,"dir":"recv","name":""}"#,
+            r#"{"t":"stream-ask","ask":1,"dir":"recv"}"#,
+            r#"{"t":"stream-ask","ask":65536,"dir":"recv","name":"*"}"#,
+        ] {
+            assert!(matches!(Message::decode(bad.as_bytes()), Err(MessageError::Json(_))), "{bad}");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod close;
 mod control;
 mod deframe;
 mod frame;
+mod glob;
+mod hex;
 mod message;
 
 pub use close::{CloseCode, CloseReason};
@@ -17,9 +19,11 @@ pub use frame::{
     AUDIO_HEADER, AudioFlags, AudioFrame, AudioHeader, CtrlAck, Frame, FrameError, Frames, Report,
     Sync, put_close, put_ctrl, put_path_challenge, put_path_response, put_ping, put_pong,
 };
+pub use glob::NameGlob;
+pub use hex::{Hex, StreamUuid};
 pub use message::{
-    Accept, FormatOffer, Hello, Hex, Intent, MAX_FORMATS, Message, MessageError, StreamAnswer,
-    StreamDirection, StreamKind, StreamOffer, StreamUuid, UdpEndpoint, common_version,
+    Accept, FormatOffer, Hello, Intent, MAX_FORMATS, Message, MessageError, StreamAnswer,
+    StreamDirection, StreamKind, StreamOffer, UdpEndpoint, common_version,
 };
 
 /// The versions of the link this code speaks, best first.

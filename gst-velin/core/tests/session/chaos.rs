@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use velin_core::session::nonce_guard::isolated;
-use velin_core::session::{Event, Role};
+use velin_core::session::{Event, Role, StreamEnd};
 use velin_core::units::StreamId;
 use velin_core::wire::{AudioFlags, CloseCode};
 
@@ -26,6 +26,9 @@ enum Action {
     Play(bool),
     Remove(bool, u8),
     CutTcp,
+    EndTcp(bool, bool),
+    Suspend(bool, u16),
+    Wake(bool),
     DamageTcp,
     Close(bool),
 }
@@ -52,13 +55,16 @@ fn action() -> impl Strategy<Value = Action> {
         3 => network().prop_map(|n| Action::Network(Box::new(n))),
         2 => any::<(bool, bool)>().prop_map(|(a, b)| Action::BlockUdp(a, b)),
         2 => (0..8000_u16).prop_map(Action::StallTcp),
-        2 => (0..6000_u16).prop_map(Action::Outage),
+        2 => prop_oneof![9 => 0..8000_u16, 1 => 0..65_000_u16].prop_map(Action::Outage),
+        1 => any::<bool>().prop_map(Action::Wake),
+        1 => (any::<bool>(), 0..20_000_u16).prop_map(|(a, b)| Action::Suspend(a, b)),
         2 => (any::<bool>(), 1..9_u16).prop_map(|(a, b)| Action::Rebind(a, b)),
         3 => any::<bool>().prop_map(Action::Rekey),
         3 => any::<bool>().prop_map(Action::Play),
         1 => any::<(bool, u8)>().prop_map(|(a, b)| Action::Remove(a, b)),
         1 => prop_oneof![
             Just(Action::CutTcp),
+            any::<(bool, bool)>().prop_map(|(a, b)| Action::EndTcp(a, b)),
             Just(Action::DamageTcp),
             any::<bool>().prop_map(Action::Close),
         ],
@@ -117,11 +123,15 @@ fn run(seed: u64, actions: &[Action]) -> Result<(), TestCaseError> {
             }
             Action::Rekey(who) => pair.session(role(*who)).rekey(now),
             Action::Play(who) => {
+                let ask = pair.end(role(*who)).asked;
+                if *who && ask.is_none() {
+                    let _ = pair.session(Caller).ask("*".parse().expect("a pattern"));
+                }
                 let session = pair.session(role(*who));
                 let name = velin_core::identity::Name::new("x").expect("a name");
                 let uuid = velin_core::wire::StreamUuid(velin_core::wire::Hex([1; 16]));
                 let format = crate::support::pair::format();
-                if let Ok(id) = session.open_stream(name, uuid, vec![format]) {
+                if let Ok(id) = session.open_stream(name, uuid, vec![format], ask) {
                     streams.push((role(*who), id, 0));
                 }
             }
@@ -131,6 +141,13 @@ fn run(seed: u64, actions: &[Action]) -> Result<(), TestCaseError> {
                 }
             }
             Action::CutTcp => pair.cut_tcp(),
+            Action::EndTcp(a, b) => {
+                let kind = |gone| if gone { StreamEnd::Closed } else { StreamEnd::TimedOut };
+                pair.end_tcp(Caller, kind(*a));
+                pair.end_tcp(Listener, kind(*b));
+            }
+            Action::Suspend(who, time) => pair.suspend(role(*who), ms(u64::from(*time))),
+            Action::Wake(who) => pair.session(role(*who)).wake(now),
             Action::DamageTcp => damage.store(true, Ordering::Relaxed),
             Action::Close(who) => pair.session(role(*who)).close(CloseCode::OK, ""),
         }
@@ -142,7 +159,12 @@ fn run(seed: u64, actions: &[Action]) -> Result<(), TestCaseError> {
         net.settings = Settings { delay: ms(1), ..Settings::default() };
     }
     pair.tcp.outages.clear();
+    pair.stopped = [pair.now; 2];
     play(&mut pair, &mut streams, 12_000);
+    if pair.session(Caller).is_closed() != pair.session(Listener).is_closed() {
+        // One has given up, and the other keeps its keys for a minute.
+        pair.run_for(ms(66_000));
+    }
 
     let closed = [Caller, Listener].map(|role| pair.session(role).is_closed());
     prop_assert_eq!(

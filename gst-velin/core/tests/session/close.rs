@@ -1,6 +1,6 @@
 //! How sessions end when both ends agree that they should, and when the connection just breaks.
 
-use velin_core::session::{Ended, Event, MediaError};
+use velin_core::session::{Ended, Event, MediaError, StreamEnd, UNRENEWED_AFTER};
 use velin_core::wire::{AudioFlags, CloseCode, CloseReason};
 
 use crate::support::pair::{Caller, Listener, Setup, other};
@@ -26,12 +26,15 @@ fn close_says_goodbye_and_the_peer_reports_it() {
 }
 
 #[test]
-fn a_connection_cut_without_goodbye_is_truncated() {
-    let mut pair = Setup::new().open();
+fn a_connection_cut_without_goodbye_is_truncated_where_there_is_no_udp() {
+    let mut setup = Setup::new();
+    (setup.caller.udp, setup.listener.udp) = (false, false);
+    let mut pair = setup.open();
     pair.cut_tcp();
-    pair.run_until(at(1000));
+    pair.run_until(at(100));
     for role in [Caller, Listener] {
         assert_eq!(pair.end(role).ended(), Some(&Ended::Truncated));
+        assert_eq!(pair.end(role).count(|e| *e == Event::Detached), 0);
     }
 }
 
@@ -66,7 +69,7 @@ fn no_block_is_sealed_after_the_end_however_it_came() {
             2 => pair.cut_tcp(),
             _ => pair.session(Caller).remove_stream(id, CloseCode::OK),
         }
-        pair.run_until(at(300));
+        pair.run_until(at(300) + UNRENEWED_AFTER);
         assert!(tx.is_closed());
         let sealed = pair.send_block(Caller, &tx, 1, AudioFlags::NONE);
         assert_eq!(sealed, Err(MediaError::Closed));
@@ -97,7 +100,7 @@ fn nothing_moves_a_closed_session() {
         pair.inject_udp(Listener, from, &wire.bytes);
         pair.inject_tcp(Listener, &wire.bytes);
     }
-    pair.session(Listener).handle_stream_end();
+    pair.session(Listener).handle_stream_end(at(500), StreamEnd::Closed);
     pair.session(Listener).handle_timeout(at(100_000));
     pair.session(Listener).close(CloseCode::OK, "again");
     pair.run_until(at(500));

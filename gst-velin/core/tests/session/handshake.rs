@@ -4,8 +4,8 @@ use velin_core::handshake::noise::Responder;
 use velin_core::handshake::packets::{
     Carriage, HandshakePacket, Resp, SessionIndex, TYPE_FINI, TYPE_INIT,
 };
-use velin_core::identity::{Grants, Identity};
-use velin_core::session::{Ended, Event, HANDSHAKE_TIMEOUT};
+use velin_core::identity::{Grant, Grants, Identity};
+use velin_core::session::{Ended, Event, HANDSHAKE_TIMEOUT, StreamEnd};
 use velin_core::wire::{CloseCode, CloseReason, frame_packet};
 
 use crate::support::pair::{Caller, Carrier, Listener, Pair, Setup, Wire};
@@ -36,7 +36,8 @@ fn a_handshake_opens_both_ends_in_one_and_a_half_round_trips() {
     assert_eq!(open(Listener), at(30));
     assert_eq!(open(Caller), at(40));
     for (role, peer) in [(Caller, Listener), (Listener, Caller)] {
-        let proved = Event::Authenticated { peer: pair.key(peer), grants: Grants::PLAY_TO_ME };
+        let grants = Grants::PLAY_TO_ME.with(Grant::CaptureFromMe);
+        let proved = Event::Authenticated { peer: pair.key(peer), grants };
         assert_eq!(pair.end(role).events[0].1, proved);
         assert_eq!(pair.end(role).session.peer(), Some(pair.key(peer)));
     }
@@ -293,7 +294,7 @@ fn a_handshake_packet_cut_short_waits_and_then_is_truncated() {
     for cut in 0..init.bytes.len() {
         let (ended, _, mut pair) = listener_given(0xC07_0000 + cut as u64, &init.bytes[..cut]);
         assert_eq!(ended, None);
-        pair.session(Listener).handle_stream_end();
+        pair.session(Listener).handle_stream_end(at(0), StreamEnd::Closed);
         pair.run_until(at(1));
         assert_eq!(pair.end(Listener).ended(), Some(&Ended::Truncated));
     }

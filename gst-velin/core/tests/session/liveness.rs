@@ -1,27 +1,30 @@
-//! A peer that falls silent is stalled after a second, and lost after five.
+//! A peer that falls silent is stalled after a second, lost after five, and given up after sixty.
 
-use velin_core::session::{Ended, Event, LOST_AFTER, STALLED_AFTER};
+use velin_core::session::{EXPIRED_AFTER, Ended, Event, LOST_AFTER, STALLED_AFTER};
 
 use crate::support::pair::{Caller, Listener, Setup};
 use crate::support::{at, ms};
 
 #[test]
-fn a_dead_network_is_a_stall_after_one_second_and_a_loss_after_five() {
+fn a_dead_network_is_a_stall_a_loss_and_after_a_minute_the_end() {
     let mut pair = Setup::new().open();
     let id = pair.play(Caller, ms(5));
     pair.run_until(at(3000));
-    pair.outage(ms(60_000));
-    pair.run_until(at(20_000));
+    pair.outage(ms(600_000));
+    pair.run_until(at(100_000));
     for role in [Caller, Listener] {
         let end = pair.end(role);
         let stalled = end.when(|e| *e == Event::Stalled).unwrap();
-        let lost = end.when(|e| matches!(e, Event::Closed(_))).unwrap();
+        let lost = end.when(|e| matches!(e, Event::Lost(_))).unwrap();
+        let over = end.when(|e| matches!(e, Event::Closed(_))).unwrap();
         assert_eq!(lost.since(stalled), LOST_AFTER - STALLED_AFTER);
+        assert_eq!(over.since(stalled), EXPIRED_AFTER - STALLED_AFTER);
         // The last thing heard came before the outage: media, or a PING of every second.
         let silent_from = stalled - STALLED_AFTER;
         assert!(silent_from > at(1900) && silent_from <= at(3001), "{role:?} {silent_from:?}");
         assert!(matches!(end.ended(), Some(Ended::PathLost(_))));
         assert_eq!(end.count(|e| *e == Event::Stalled), 1);
+        assert_eq!(end.count(|e| matches!(e, Event::Lost(_))), 1);
     }
     assert!(pair.session(Caller).media_tx(id).is_none());
 }

@@ -3,11 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asks;
 mod attack;
 mod chaos;
 mod close;
 mod handshake;
 mod liveness;
+mod outage;
 mod path;
 mod rekey;
 mod streams;

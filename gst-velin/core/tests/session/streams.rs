@@ -66,9 +66,9 @@ fn at_most_64_streams_are_open_at_a_time() {
     }
     let name = Name::new("one more").unwrap();
     let uuid = StreamUuid(Hex([0; 16]));
-    let refused = pair.session(Caller).open_stream(name.clone(), uuid, vec![format()]);
+    let refused = pair.session(Caller).open_stream(name.clone(), uuid, vec![format()], None);
     assert_eq!(refused, Err(OpenStreamError::NoRoom));
-    let refused = pair.session(Listener).open_stream(name, uuid, vec![format()]);
+    let refused = pair.session(Listener).open_stream(name, uuid, vec![format()], None);
     assert_eq!(refused, Err(OpenStreamError::NoRoom));
     pair.session(Caller).remove_stream(StreamId(1), CloseCode::OK);
     let next = pair.play(Caller, ms(1000));
@@ -303,7 +303,8 @@ fn an_offer_that_the_peer_would_not_take_is_not_made() {
     let mut pair = Setup::new().open();
     for formats in [Vec::new(), vec![format(); 17]] {
         let name = Name::new("x").unwrap();
-        let offered = pair.session(Caller).open_stream(name, StreamUuid(Hex([0; 16])), formats);
+        let offered =
+            pair.session(Caller).open_stream(name, StreamUuid(Hex([0; 16])), formats, None);
         assert_eq!(offered, Err(OpenStreamError::Formats));
     }
     let _ = pair.play(Caller, ms(5));
@@ -312,7 +313,7 @@ fn an_offer_that_the_peer_would_not_take_is_not_made() {
 #[test]
 fn reports_count_for_our_streams_and_audio_for_the_peers_only() {
     let mut rogue = Rogue::new(Setup::new(), HELLO);
-    let ours = rogue.pair.offer(Listener);
+    let ours = rogue.pair.offer_for(Listener, None);
     rogue.say(r#"{"t":"stream-ok","id":2,"format":0}"#);
     rogue.say(&offer(1, "pcm"));
     let theirs = StreamId(1);
@@ -326,7 +327,7 @@ fn reports_count_for_our_streams_and_audio_for_the_peers_only() {
     // A second answer, or one with a format that was never offered.
     rogue.say(r#"{"t":"stream-ok","id":2,"format":0}"#);
     assert!(rogue.pair.end(Listener).ended().is_none());
-    let _ = rogue.pair.offer(Listener);
+    let _ = rogue.pair.offer_for(Listener, None);
     rogue.say(r#"{"t":"stream-ok","id":4,"format":1}"#);
     assert!(misbehaved(&rogue));
 }

@@ -4,8 +4,8 @@
 //! whom, by what, the bytes. When the format is changed on purpose, run this test with
 //! `VELIN_RECORD_TRACE=1` and say so in `docs/protocol.md`.
 
-use velin_core::session::Ended;
 use velin_core::session::nonce_guard::isolated;
+use velin_core::session::{AskId, Ended};
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, CloseReason};
 
@@ -23,14 +23,24 @@ fn setup() -> Setup {
 /// When keys are renewed.
 const REKEY: u64 = 60;
 
-/// A short life with everything in it; and when each side offered its stream.
-fn live() -> (Pair, [MonoTime; 2]) {
+/// What a side does by itself.
+#[derive(Clone, Copy)]
+enum Act {
+    Ask,
+    Offer(Option<AskId>),
+    Rekey,
+}
+
+/// A short life with everything in it; and what each side did when.
+fn live() -> (Pair, [Vec<(MonoTime, Act)>; 2]) {
     let mut pair = setup().build();
     pair.record();
     pair.run_until_open();
-    let mut offers = [pair.now; 2];
+    let mut acts = [vec![(pair.now, Act::Offer(None))], Vec::new()];
     let up = pair.play(Caller, ms(10));
-    offers[1] = pair.now;
+    acts[Caller as usize].push((pair.now, Act::Ask));
+    let ask = pair.ask_listener();
+    acts[Listener as usize] = vec![(pair.now, Act::Offer(Some(ask))), (at(REKEY), Act::Rekey)];
     let _ = pair.play(Listener, ms(15));
     pair.run_until(at(REKEY));
     pair.session(Listener).rekey(at(REKEY));
@@ -40,7 +50,7 @@ fn live() -> (Pair, [MonoTime; 2]) {
     pair.run_until(at(300));
     pair.session(Caller).close(CloseCode::SHUTDOWN, "done");
     pair.run_until(at(400));
-    (pair, offers)
+    (pair, acts)
 }
 
 fn write(wires: &[Wire]) -> String {
@@ -85,7 +95,7 @@ fn the_same_seeds_send_the_same_bytes_as_ever() {
 #[test]
 fn a_recorded_session_still_means_what_it_meant() {
     let trace = read(&std::fs::read_to_string(PATH).unwrap());
-    let (_, offers) = isolated(live);
+    let (_, acts) = isolated(live);
     for listener in [false, true] {
         isolated(|| {
             // One end lives again; the other's part comes from the record.
@@ -93,18 +103,15 @@ fn a_recorded_session_still_means_what_it_meant() {
             let mut pair = setup().attacked(|_| Vec::new()).build();
             pair.keep_connection(crate::support::pair::other(role));
             let from = pair.end(crate::support::pair::other(role)).address;
-            let mut own = vec![(offers[role as usize], true)];
-            if listener {
-                own.push((at(REKEY), false));
-            }
+            let mut own = acts[role as usize].clone();
             for (sent, to_listener, by_tcp, bytes) in &trace {
-                while let Some((time, is_offer)) = own.first().copied().filter(|(t, _)| t <= sent) {
+                while let Some((time, act)) = own.first().copied().filter(|(t, _)| t <= sent) {
                     own.remove(0);
                     pair.run_until(time);
-                    if is_offer {
-                        let _ = pair.offer(role);
-                    } else {
-                        pair.session(role).rekey(time);
+                    match act {
+                        Act::Ask => drop(pair.session(role).ask("*".parse().unwrap()).unwrap()),
+                        Act::Offer(ask) => drop(pair.offer_for(role, ask)),
+                        Act::Rekey => pair.session(role).rekey(time),
                     }
                 }
                 pair.run_until(*sent + ms(1));

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
 use velin_core::handshake::packets::SessionIndex;
-use velin_core::identity::{Grants, Identity, Name, PublicKey};
+use velin_core::identity::{Grant, Grants, Identity, Name, PublicKey};
 use velin_core::session::{
-    Ended, Event, MediaError, MediaSink, MediaTx, Role, Route, Session, SessionConfig, Transmit,
-    Trust,
+    AskId, Ended, Event, MediaError, MediaSink, MediaTx, Role, Route, Session, SessionConfig,
+    StreamEnd, Transmit, Trust,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex, SampleRate, StreamId};
@@ -133,7 +133,7 @@ impl Setup {
             velin_core::entropy::Entropy::fill(&mut rng, &mut secret);
             Party {
                 secret,
-                trusts: Some(Grants::PLAY_TO_ME),
+                trusts: Some(Grants::PLAY_TO_ME.with(Grant::CaptureFromMe)),
                 expects: None,
                 accept_own_key: false,
                 udp: true,
@@ -196,6 +196,7 @@ impl Setup {
             keys,
             udp: [Netem::new(self.udp.clone(), self.seed ^ 6), Netem::new(self.udp, self.seed ^ 7)],
             udp_blocked: [false; 2],
+            stopped: [MonoTime::ZERO; 2],
             tcp: Tcp { delay: self.tcp_delay, ..Tcp::default() },
             attacker: self.attacker,
             record: None,
@@ -236,6 +237,8 @@ pub struct Pair {
     pub udp: [Netem; 2],
     /// Whether UDP towards the caller, towards the listener, is filtered.
     pub udp_blocked: [bool; 2],
+    /// Until when the caller, the listener, does not run.
+    pub stopped: [MonoTime; 2],
     /// The TCP connection.
     pub tcp: Tcp,
     /// Between the two.
@@ -257,6 +260,8 @@ pub struct End {
     pub heard: Heard,
     /// Whether it takes offers.
     pub accepts_streams: bool,
+    /// The last ask of the peer that is open.
+    pub asked: Option<AskId>,
     players: Vec<Player>,
     connection_over: bool,
     seen: usize,
@@ -302,13 +307,13 @@ pub struct Tcp {
     pub delay: Duration,
     /// Nothing passes from, up to.
     pub outages: Vec<(MonoTime, MonoTime)>,
-    /// Towards caller, towards listener; `None` is the end of the connection.
-    queues: [VecDeque<(MonoTime, Option<Vec<u8>>)>; 2],
+    /// Towards caller, towards listener: bytes, or the end of the connection.
+    queues: [VecDeque<(MonoTime, Result<Vec<u8>, StreamEnd>)>; 2],
     last_due: [MonoTime; 2],
 }
 
 impl Tcp {
-    fn send(&mut self, now: MonoTime, to: Role, bytes: Option<Vec<u8>>) {
+    fn send(&mut self, now: MonoTime, to: Role, bytes: Result<Vec<u8>, StreamEnd>) {
         let due = (now + self.delay).max(self.last_due[to as usize]);
         self.last_due[to as usize] = due;
         self.queues[to as usize].push_back((due, bytes));
@@ -325,7 +330,7 @@ impl Tcp {
         Some(due)
     }
 
-    fn poll(&mut self, now: MonoTime, to: Role) -> Option<Option<Vec<u8>>> {
+    fn poll(&mut self, now: MonoTime, to: Role) -> Option<Result<Vec<u8>, StreamEnd>> {
         self.timeout(to).filter(|due| *due <= now)?;
         self.queues[to as usize].pop_front().map(|(_, bytes)| bytes)
     }
@@ -339,6 +344,7 @@ impl End {
             events: Vec::new(),
             heard: Heard::default(),
             accepts_streams: party.accepts_streams,
+            asked: None,
             players: Vec::new(),
             connection_over: false,
             seen: 0,
@@ -458,12 +464,30 @@ impl Pair {
         id
     }
 
-    /// Offers a stream.
+    /// Offers a stream; a listener's, that the caller has asked for.
     #[track_caller]
     pub fn offer(&mut self, role: Role) -> StreamId {
+        let ask = (role == Listener).then(|| self.ask_listener());
+        self.offer_for(role, ask)
+    }
+
+    /// Offers a stream as an answer to `ask`.
+    #[track_caller]
+    pub fn offer_for(&mut self, role: Role, ask: Option<AskId>) -> StreamId {
         let name = Name::new("sound").expect("a name");
         let uuid = StreamUuid(Hex([7; 16]));
-        self.session(role).open_stream(name, uuid, vec![format()]).expect("room for a stream")
+        self.session(role).open_stream(name, uuid, vec![format()], ask).expect("room for a stream")
+    }
+
+    /// The caller asks for everything and the listener has heard it, if that is not so already.
+    #[track_caller]
+    pub fn ask_listener(&mut self) -> AskId {
+        if self.end(Listener).asked.is_none() {
+            let everything = "*".parse().expect("a pattern");
+            let _ = self.session(Caller).ask(everything).expect("room for an ask");
+            self.run_until_event(Listener, |event| matches!(event, Event::StreamAsked { .. }));
+        }
+        self.end(Listener).asked.expect("it was asked")
     }
 
     /// Sends a block of an accepted stream every `every`.
@@ -497,6 +521,7 @@ impl Pair {
     pub fn put(&mut self, role: Role, route: Route, packet: Vec<u8>) {
         match route {
             Route::Datagram(to) => self.transmit(role, Transmit::Datagram { to, packet }),
+            Route::Held => panic!("a held block was sealed"),
             Route::Stream => {
                 let mut framed = Vec::new();
                 frame_packet(&packet, &mut framed);
@@ -542,9 +567,34 @@ impl Pair {
     pub fn cut_tcp(&mut self) {
         for to in [Caller, Listener] {
             self.tcp.queues[to as usize].clear();
-            self.tcp.send(self.now, to, None);
-            self.ends[to as usize].connection_over = true;
+            self.end_tcp(to, StreamEnd::Closed);
         }
+    }
+
+    /// `role` sees its connection end now, whatever the other sees.
+    pub fn end_tcp(&mut self, role: Role, end: StreamEnd) {
+        let End { session, connection_over, .. } = &mut self.ends[role as usize];
+        *connection_over = true;
+        session.handle_stream_end(self.now, end);
+        self.drain(role);
+    }
+
+    /// Both systems give the connection up.
+    pub fn time_tcp_out(&mut self) {
+        for role in [Caller, Listener] {
+            self.end_tcp(role, StreamEnd::TimedOut);
+        }
+    }
+
+    /// `role` does not run for `time`: what arrives waits.
+    pub fn suspend(&mut self, role: Role, time: Duration) {
+        self.stopped[role as usize] = self.now + time;
+    }
+
+    /// The process of `role` is gone: nothing comes from it any more, and its system says so.
+    pub fn kill(&mut self, role: Role) {
+        self.suspend(role, Duration::from_secs(1 << 30));
+        self.end_tcp(other(role), StreamEnd::Closed);
     }
 
     /// The end of `role`'s session is not the end of the connection.
@@ -566,6 +616,7 @@ impl Pair {
                     self.tcp.timeout(role),
                     self.end(role).players.iter().map(|player| player.next).min(),
                 ]
+                .map(|due| due.map(|due| due.max(self.stopped[role as usize])))
             })
             .flatten()
             .min();
@@ -575,6 +626,9 @@ impl Pair {
         };
         self.now = self.now.max(next);
         for role in [Caller, Listener] {
+            if self.now < self.stopped[role as usize] {
+                continue;
+            }
             self.arrive(role);
             self.play_due(role);
             self.tick(role);
@@ -590,9 +644,10 @@ impl Pair {
         }
         while let Some(bytes) = self.tcp.poll(self.now, role) {
             match bytes {
-                Some(bytes) => self.inject_tcp(role, &bytes),
-                None => {
-                    self.session(role).handle_stream_end();
+                Ok(bytes) => self.inject_tcp(role, &bytes),
+                Err(end) => {
+                    let now = self.now;
+                    self.session(role).handle_stream_end(now, end);
                     self.drain(role);
                 }
             }
@@ -609,7 +664,9 @@ impl Pair {
             player.next += player.every;
             player.block += 1;
             let (tx, block) = (player.tx.clone(), player.block - 1);
-            if self.send_block(role, &tx, block, AudioFlags::NONE).is_err() {
+            let sent = self.send_block(role, &tx, block, AudioFlags::NONE);
+            // A block that is held is dropped.
+            if sent.is_err() && sent != Err(MediaError::Held) {
                 // The stream is over: the block was not sent.
                 let player = &mut self.end_mut(role).players[i];
                 player.block -= 1;
@@ -642,11 +699,19 @@ impl Pair {
         }
         if self.session(role).is_closed() && !self.end(role).connection_over {
             self.end_mut(role).connection_over = true;
-            self.tcp.send(self.now, other(role), None);
+            self.tcp.send(self.now, other(role), Err(StreamEnd::Closed));
         }
     }
 
     fn answer(&mut self, role: Role, event: &Event) {
+        match event {
+            Event::StreamAsked { ask, .. } => self.end_mut(role).asked = Some(*ask),
+            Event::AskEnded { ask, ours: false, .. } => {
+                let end = self.end_mut(role);
+                end.asked = end.asked.filter(|open| open != ask);
+            }
+            _ => {}
+        }
         let Event::StreamOffered(offer) = event else { return };
         if !self.end(role).accepts_streams {
             return;
@@ -681,7 +746,7 @@ impl Pair {
 
     fn carry(&mut self, wire: Wire) {
         match wire.carrier {
-            Carrier::Tcp => self.tcp.send(self.now, wire.to, Some(wire.bytes)),
+            Carrier::Tcp => self.tcp.send(self.now, wire.to, Ok(wire.bytes)),
             Carrier::Udp { from, to } if to == self.end(wire.to).address => {
                 if !self.udp_blocked[wire.to as usize] {
                     let packet = Packet { from, to, bytes: wire.bytes };
