@@ -4,6 +4,7 @@
 //! threads never wait for either: blocks go out through [`Outlet`]s, arrive in receiver halves.
 
 mod admission;
+mod allow;
 mod backoff;
 mod caller;
 mod clock;
@@ -19,6 +20,7 @@ mod tcp_media;
 mod trust;
 mod udp;
 
+pub use allow::{AllowList, AllowListError};
 pub use caller::{Caller, CallerSettings, OutStream, StreamSpec};
 pub use clock::now;
 pub use connect::ConnectError;
