@@ -3,6 +3,7 @@
 //! An element that calls holds a [`Caller`], an element that listens a [`Listener`]. Streaming
 //! threads never wait for either: blocks go out through [`Outlet`]s, arrive in receiver halves.
 
+#[allow(dead_code)] // The listener does not ask it yet.
 mod admission;
 mod allow;
 mod backoff;
