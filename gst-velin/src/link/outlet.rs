@@ -11,6 +11,9 @@ use super::clock;
 use super::tcp_media::TcpMedia;
 use super::udp::UdpShared;
 
+/// What a packet on TCP counts for: the default packet time.
+const PACKET_TIME: Duration = Duration::from_micros(2500);
+
 /// Seals and sends blocks; waits for nothing.
 #[derive(Clone, Debug)]
 pub struct Outlet {
@@ -36,7 +39,7 @@ impl Outlet {
         let (n, route) = self.tx.seal(header, payload_len, packet)?;
         Ok(match route {
             Route::Datagram(to) => self.udp.send(to, &packet[..n]),
-            Route::Stream => self.tcp.push(&packet[..n]),
+            Route::Stream => self.tcp.push(self.tx.id(), &packet[..n], PACKET_TIME),
         })
     }
 
