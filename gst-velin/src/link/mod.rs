@@ -34,7 +34,7 @@ pub use listener::{
 };
 pub use outlet::Outlet;
 pub use runtime::RuntimeError;
-pub use trust::TrustSource;
+pub use trust::{ExpiredTrust, TrustSource};
 
 /// The TCP port for control, unless another is set.
 pub const DEFAULT_PORT: u16 = 49_000;
