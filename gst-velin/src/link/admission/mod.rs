@@ -185,8 +185,8 @@ impl<T> Admission<T> {
         }
         Decision::Wait(match lack {
             Lack::Source => MOMENT,
-            // Tokens come back by time and by handshakes that end.
-            Lack::Global(wait) => wait.min(MOMENT),
+            // Tokens come back by time and, sooner, by handshakes that end.
+            Lack::Global(wait) => wait.clamp(MOMENT, 4 * MOMENT),
         })
     }
 
