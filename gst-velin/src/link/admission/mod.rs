@@ -52,6 +52,10 @@ const WAITING_RESERVE: usize = 16;
 /// Nobody waits longer: by then trying again is quicker than standing in line.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
+/// Who has not asked again by then went away without a word: everybody else asks within
+/// [`MAX_WAIT`] and a few moments.
+const FORGOTTEN: Duration = Duration::from_millis(1500);
+
 /// How long until a token may have come back: about one handshake.
 const MOMENT: Duration = Duration::from_millis(5);
 
@@ -159,8 +163,7 @@ impl<T> Admission<T> {
             self.not_allowed += 1;
             return Decision::Refuse(Refusal::NotAllowed);
         }
-        // Also who went away without a word.
-        self.waiting.retain(|(_, arrived)| now.since(*arrived) < MAX_WAIT);
+        self.waiting.retain(|(_, arrived)| now.since(*arrived) < FORGOTTEN);
         let waits = self.waiting.iter().position(|(id, _)| *id == knock.id);
         let lack = match self.buckets.take(now, knock.address, knock.suspect) {
             Ok(pass) => {
