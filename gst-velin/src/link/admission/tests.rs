@@ -293,6 +293,20 @@ fn a_flood_from_many_sources_does_not_delay_a_device_that_was_here_before() {
 }
 
 #[test]
+fn no_number_of_sources_delays_a_device_that_was_here_before() {
+    let mut listener = Listener::new(HANDSHAKE);
+    let friend = v4(100_000);
+    listener.comes(ms(1), friend, true);
+    // Each is new, so none is suspect: 300 a second.
+    (0..2700).for_each(|n| listener.comes(s(1) + ms(10 * n / 3), v4(n as u32), false));
+    (0..10).for_each(|n| listener.comes(s(4) + ms(501 * n), friend, true));
+    listener.run(s(10));
+    assert_eq!((listener.visits.len(), listener.refused()), (11, 0));
+    assert!(listener.slowest() <= ms(50), "{:?}", listener.visits);
+    assert!(listener.admission.counters().refused_global > 1000);
+}
+
+#[test]
 fn a_program_on_this_machine_cannot_shut_out_the_network() {
     let mut listener = Listener::new(HANDSHAKE);
     listener.floods("::1".parse().unwrap(), 1000, s(0), s(10));
