@@ -10,7 +10,7 @@ use velin_core::identity::Identity;
 use velin_core::session::{Carrier as CoreCarrier, SessionCounters};
 
 use crate::link::{
-    Caller, CallerSettings, DEFAULT_AUDIO_PORT, DEFAULT_PORT, Link, Listener, ListenerSettings,
+    AdmissionCounters, Caller, CallerSettings, DEFAULT_AUDIO_PORT, DEFAULT_PORT, Link, Listener, ListenerSettings,
     OpenError, Opening, TrustSource,
 };
 use crate::options::{self, DEFAULT_DSCP, DEFAULT_MTU, MAX_MTU, MIN_MTU};
@@ -475,8 +475,10 @@ pub(crate) struct Figures {
     pub(crate) peers: u32,
     /// The UDP port in use; 0 = none.
     pub(crate) audio_port: u16,
+    /// Callers that failed the handshake.
     pub(crate) refused: u64,
-    pub(crate) evicted: u64,
+    /// What became of callers before it.
+    pub(crate) door: AdmissionCounters,
     /// Datagrams that belong to no session.
     pub(crate) unknown: u64,
     pub(crate) counters: SessionCounters,
@@ -497,12 +499,12 @@ impl OpenLink {
             }
             Link::Listener(listener) => {
                 let (counters, unknown) = listener.counters();
-                let (refused, evicted) = listener.refused();
+                let (refused, door) = listener.refused();
                 Figures {
                     peers: listener.sessions() as u32,
                     audio_port: listener.audio_port(),
                     refused,
-                    evicted,
+                    door,
                     unknown,
                     counters,
                 }

@@ -114,8 +114,11 @@ impl Reporter {
                 let text = format!("The {what} at {} is gone: {ended}", peer.address);
                 self.failed(element, &ended.to_string(), &text, retry_in);
             }
-            LinkEvent::Refused { ended, to } => {
-                let text = refusal(&ended, &self.own, &to, self.side);
+            LinkEvent::Refused { ended, to, expired } => {
+                let text = match expired {
+                    Some(expired) => format!("The device at {to} is not trusted: {expired}"),
+                    None => refusal(&ended, &self.own, &to, self.side),
+                };
                 progress(element, gst::ProgressType::Error, &text);
                 gst::element_error!(
                     element,
@@ -124,13 +127,14 @@ impl Reporter {
                     ["{ended}"]
                 );
             }
-            LinkEvent::CallerRefused { address, ended } => {
+            LinkEvent::CallerRefused { address, ended, expired } => {
                 let pace = match ended {
                     Ended::UnknownPeer(_) => &self.strangers,
                     _ => &self.noise,
                 };
                 if pace.allows() {
-                    caller_refused(element, address, &ended);
+                    let text = expired.map_or_else(|| caller_refusal(&ended), |e| e.to_string());
+                    caller_refused(element, address, &ended, &text);
                 }
             }
             LinkEvent::StreamRefused { peer, reason } => self.stream_refused(element, &peer, reason),
@@ -220,11 +224,15 @@ fn lost(element: &gst::Element, peer: &PeerInfo, ended: &Ended) {
 }
 
 /// Posted and logged, never asked: nobody is prompted by a stranger.
-fn caller_refused(element: &gst::Element, address: std::net::SocketAddr, ended: &Ended) {
-    let text = caller_refusal(ended);
+fn caller_refused(
+    element: &gst::Element,
+    address: std::net::SocketAddr,
+    ended: &Ended,
+    text: &str,
+) {
     let mut structure = gst::Structure::builder("velin/caller-refused")
         .field("address", address.to_string())
-        .field("reason", &text);
+        .field("reason", text);
     if let Ended::UnknownPeer(key) = ended {
         structure = structure
             .field("peer", key.recipient())

@@ -24,7 +24,7 @@ use super::exchange::Exchange;
 use super::hub::Hub;
 use super::registry::{self, Conflict, LinkKey};
 use super::runtime::{self, RuntimeError};
-use super::trust::TrustSource;
+use super::trust::{Subscription, TrustSource};
 use super::udp::{UdpPort, UdpShared, canonical};
 
 /// A session that another one replaced may still carry what is under way for this long.
@@ -110,6 +110,7 @@ impl CallerSettings {
 #[derive(Debug)]
 pub struct Caller {
     shared: Arc<Shared>,
+    _trust: Subscription,
 }
 
 struct Shared {
@@ -145,6 +146,7 @@ impl Caller {
     /// as soon as something is attached. Never waits.
     pub fn shared(settings: CallerSettings) -> Result<Arc<Self>, CallError> {
         let runtime = runtime::handle()?;
+        settings.trust.watch()?;
         let make = || Ok::<_, CallError>(Self::start(settings.clone(), &runtime));
         let other = |_| CallError::Conflict(Conflict { property: "mode" });
         let (caller, new) = registry::caller(settings.key(), make, other)?;
@@ -166,7 +168,13 @@ impl Caller {
             sessions: AtomicU64::new(0),
         });
         runtime.spawn(guarded(shared.clone()));
-        Arc::new(Self { shared })
+        let watcher = Arc::downgrade(&shared);
+        let trust = shared.settings.trust.subscribe(move |news| {
+            let Some(shared) = watcher.upgrade() else { return };
+            let s = &shared.settings;
+            shared.hub.on_trust(news, &*s.trust, s.identity.public(), s.peer);
+        });
+        Arc::new(Self { shared, _trust: trust })
     }
 
     /// What is attached to the link.
@@ -433,7 +441,11 @@ impl Life {
         match outcome {
             // Whoever refuses us beside a living session is not the one we talk to.
             Outcome::Refused(ended) if alone => {
-                self.shared.give_up(LinkEvent::Refused { ended, to });
+                let expired = match &ended {
+                    Ended::UnknownPeer(key) => self.shared.settings.trust.expired(key),
+                    _ => None,
+                };
+                self.shared.give_up(LinkEvent::Refused { ended, to, expired });
             }
             Outcome::Ended { peer, ended } => {
                 // Another session has replaced it.
@@ -488,9 +500,7 @@ async fn session(
         Ok(tcp) => tcp,
         Err(e) => return Outcome::Failed(e),
     };
-    if let Err(e) = settings.trust.refresh() {
-        shared.tell(&LinkEvent::TrustUnreadable(e.to_string()));
-    }
+    settings.trust.refreshed().await;
     match serve(&shared, nth, tell, tcp).await {
         Ok(outcome) => outcome,
         Err(error) => Outcome::Failed(error),

@@ -13,8 +13,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::playout::{Block, Body, ReceiverHalf};
+use velin_core::identity::PublicKey;
 use velin_core::session::{
-    Ended, Event, MediaSink, MediaTx, Route, Session, StreamEnd, Transmit,
+    Ended, Event, MediaSink, MediaTx, Route, Session, StreamEnd, Transmit, Trust,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::StreamId;
@@ -25,6 +26,7 @@ use super::entropy::random_u64;
 use super::outlet::Outlet;
 use super::tcp_media::TcpMedia;
 use super::udp::UdpShared;
+use super::unsent::unsent;
 use super::wake;
 
 /// A closing connection has this long to take the last bytes.
@@ -151,6 +153,19 @@ impl Connection {
         Some(Outlet::new(tx, self.index, peer, self.udp.clone(), self.tcp_media.clone()))
     }
 
+    /// The trust has changed: the session ends, or goes on with what the peer may do now. Asks
+    /// nothing about our own key and about `consent`, the key that a caller was told to expect.
+    pub(crate) fn judge_again(&self, trust: &dyn Trust, own: PublicKey, consent: Option<PublicKey>) {
+        self.with(|session| {
+            let Some(peer) = session.peer().filter(|p| *p != own) else { return };
+            match trust.grants(&peer) {
+                Some(grants) => session.update_grants(grants),
+                None if consent == Some(peer) => {}
+                None => session.close(CloseCode::UNTRUSTED, ""),
+            }
+        });
+    }
+
     /// Says goodbye; the task ends when that is written.
     pub(crate) fn close(&self, code: CloseCode) {
         self.with(|s| s.close(code, ""));
@@ -245,6 +260,9 @@ impl Connection {
         }
         tcp.written = 0;
         tcp.out.clear();
+        if let Some(bytes) = unsent(tcp.writer.as_ref()) {
+            self.tcp_media.set_unsent(bytes);
+        }
         tcp.out.append(&mut self.lock().pending);
         while let Some(packet) = self.tcp_media.pop() {
             frame_packet(&packet, &mut tcp.out);

@@ -8,6 +8,7 @@ use velin_core::identity::{Name, PublicKey};
 use velin_core::session::{Ended, Route};
 
 use super::connect::ConnectError;
+use super::trust::ExpiredTrust;
 
 /// Takes events on a network thread, with no lock held. Must not wait.
 pub type Observer = Arc<dyn Fn(LinkEvent) + Send + Sync>;
@@ -78,6 +79,8 @@ pub enum LinkEvent {
         ended: Ended,
         /// Whom we called.
         to: String,
+        /// If it is a stranger only because our trust in it ran out.
+        expired: Option<ExpiredTrust>,
     },
     /// Our stream alone was refused.
     StreamRefused {
@@ -101,6 +104,8 @@ pub enum LinkEvent {
         address: SocketAddr,
         /// Why.
         ended: Ended,
+        /// If it is a stranger only because our trust in it ran out.
+        expired: Option<ExpiredTrust>,
     },
     /// The trust file could not be read again; the last good one stays in force.
     TrustUnreadable(String),

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use velin_core::identity::PublicKey;
+use velin_core::session::Trust;
 use velin_core::units::StreamId;
 
 use super::connection::Connection;
@@ -12,6 +14,7 @@ use super::filter::StreamFilter;
 use super::intake::{Acceptor, Intake, StreamKey};
 use super::out_stream::{OutStream, StreamSpec};
 use super::runtime;
+use super::trust::TrustNews;
 
 /// The attachments of one link, and the sessions that serve them.
 pub(crate) struct Hub {
@@ -152,6 +155,26 @@ impl Hub {
     /// The sessions now.
     pub(crate) fn sessions(&self) -> Vec<Arc<Connection>> {
         self.lock_sessions().clone()
+    }
+
+    /// What the link does about news of its trust.
+    pub(crate) fn on_trust(
+        &self,
+        news: &TrustNews,
+        trust: &dyn Trust,
+        own: PublicKey,
+        consent: Option<PublicKey>,
+    ) {
+        match news {
+            TrustNews::Changed => {
+                for connection in self.sessions() {
+                    connection.judge_again(trust, own, consent);
+                }
+            }
+            TrustNews::Unreadable(text) => {
+                self.tell_first(&LinkEvent::TrustUnreadable(text.clone()));
+            }
+        }
     }
 
     /// `key` comes through `connection` from now on, for `intake`.

@@ -14,7 +14,7 @@ use velin_core::identity::{Identity, Name, PublicKey};
 use velin_core::session::{Carrier, Ended, Event, Role, Session, SessionConfig, SessionCounters};
 use velin_core::wire::{CloseCode, UdpEndpoint};
 
-use super::admission::{Door, Place};
+use super::admission::{Admission, AdmissionCounters, Decision, Knock, Place};
 use super::allow::AllowList;
 use super::caller::carried;
 use super::clock;
@@ -26,7 +26,7 @@ use super::exchange::Exchange;
 use super::hub::Hub;
 use super::registry::{self, Conflict, LinkKey};
 use super::runtime::{self, RuntimeError};
-use super::trust::TrustSource;
+use super::trust::{Subscription, TrustSource};
 use super::udp::{UdpPort, UdpShared, canonical};
 
 /// After an error of `accept` (for instance too many open files).
@@ -102,6 +102,7 @@ struct Open {
     holders: usize,
     identity: PublicKey,
     trust_file: Option<String>,
+    _trust: Subscription,
 }
 
 /// Keeps a listener open to callers. When the last one is dropped, everybody hears a goodbye and
@@ -126,12 +127,11 @@ impl Drop for Opening {
 
 /// What everything of one opening has in common. Replaced by the next one, so that what still ends
 /// cannot touch what comes after it.
-#[derive(Default)]
 struct Shared {
     stop: AtomicBool,
     /// Only the accepting task waits for it.
     wake: Notify,
-    door: Mutex<Door<AbortHandle>>,
+    admission: Mutex<Admission<AbortHandle>>,
     sessions: AtomicUsize,
     refused: AtomicU64,
     /// What the sessions that are over had counted.
@@ -209,7 +209,22 @@ impl Listener {
             };
         }
         let tcp = self.tcp.try_clone()?;
-        let shared = Arc::new(Shared::default());
+        trust.watch()?;
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            wake: Notify::new(),
+            admission: Mutex::new(Admission::new(self.settings.allow.clone())),
+            sessions: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            past: Mutex::default(),
+        });
+        let (watched, hub) = (Arc::downgrade(&trust), Arc::downgrade(&self.hub));
+        let own = identity.public();
+        let subscription = trust.subscribe(move |news| {
+            if let (Some(trust), Some(hub)) = (watched.upgrade(), hub.upgrade()) {
+                hub.on_trust(news, &*trust, own, None);
+            }
+        });
         let public = identity.public();
         let server = Arc::new(Server {
             settings: self.settings.clone(),
@@ -223,7 +238,13 @@ impl Listener {
         let _entered = runtime.enter();
         let tcp = TcpListener::from_std(tcp)?;
         runtime.spawn(server.run(tcp));
-        *open = Some(Open { shared, holders: 1, identity: public, trust_file });
+        *open = Some(Open {
+            shared,
+            holders: 1,
+            identity: public,
+            trust_file,
+            _trust: subscription,
+        });
         Ok(Opening(self.clone()))
     }
 
@@ -236,7 +257,7 @@ impl Listener {
     fn end(&self, shared: &Shared) {
         shared.stop.store(true, Ordering::Release);
         shared.wake.notify_one();
-        let strangers = lock(&shared.door).clear();
+        let strangers = lock(&shared.admission).clear();
         strangers.for_each(|task| task.abort());
         for connection in self.hub.sessions() {
             connection.close(CloseCode::SHUTDOWN);
@@ -257,11 +278,11 @@ impl Listener {
         (sum, self.udp.as_ref().map_or(0, |u| u.shared().unknown()))
     }
 
-    /// Callers turned away, and strangers that made room for others.
-    pub fn refused(&self) -> (u64, u64) {
-        let Some(shared) = self.opening() else { return (0, 0) };
-        let evicted = lock(&shared.door).evicted();
-        (shared.refused.load(Ordering::Relaxed), evicted)
+    /// Callers that failed the handshake, and what became of others before it.
+    pub(crate) fn refused(&self) -> (u64, AdmissionCounters) {
+        let Some(shared) = self.opening() else { return Default::default() };
+        let counters = lock(&shared.admission).counters();
+        (shared.refused.load(Ordering::Relaxed), counters)
     }
 
     fn opening(&self) -> Option<Arc<Shared>> {
@@ -299,45 +320,83 @@ struct Server {
 impl Server {
     async fn run(self: Arc<Self>, tcp: TcpListener) {
         while !self.shared.stop.load(Ordering::Acquire) {
+            let sweep = lock(&self.shared.admission).next_sweep().map(clock::instant);
+            let sweep = async {
+                match sweep {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             let accepted = tokio::select! {
                 accepted = tcp.accept() => accepted,
                 () = self.shared.wake.notified() => continue,
+                () = sweep => {
+                    let slow = lock(&self.shared.admission).sweep(clock::now());
+                    slow.for_each(|task| task.abort());
+                    continue;
+                }
             };
             if self.shared.stop.load(Ordering::Acquire) {
                 break;
             }
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, from)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let server = self.clone();
-            // The place must exist before the task can leave it.
-            let mut door = lock(&self.shared.door);
-            let (start, started) = tokio::sync::oneshot::channel();
-            let task = tokio::spawn(async move {
-                if let Ok(place) = started.await {
-                    server.serve(stream, place).await;
-                }
-            });
-            let (place, evicted) = door.enter(task.abort_handle());
-            drop(door);
-            if let Some(evicted) = evicted {
-                evicted.abort();
+            let now = clock::now();
+            let (knock, decision) = {
+                let mut admission = lock(&self.shared.admission);
+                let knock = admission.knock(now, from.ip());
+                let decision = admission.admit(now, &knock);
+                (knock, decision)
+            };
+            if !matches!(decision, Decision::Refuse(_)) {
+                let (own, handle) = tokio::sync::oneshot::channel();
+                let server = self.clone();
+                let task = tokio::spawn(async move {
+                    if let Ok(task) = handle.await {
+                        server.admit(stream, knock, decision, task).await;
+                    }
+                });
+                let _ = own.send(task.abort_handle());
             }
-            let _ = start.send(place);
+        }
+    }
+
+    /// Waits for its turn if it has to, then serves. `task` ends all this.
+    async fn admit(
+        self: Arc<Self>,
+        stream: TcpStream,
+        knock: Knock,
+        mut decision: Decision,
+        task: AbortHandle,
+    ) {
+        loop {
+            match decision {
+                Decision::Enter(pass) => {
+                    let (place, evicted) =
+                        lock(&self.shared.admission).enter(clock::now(), pass, task);
+                    evicted.iter().for_each(AbortHandle::abort);
+                    return self.serve(stream, place).await;
+                }
+                Decision::Wait(time) => tokio::time::sleep(time).await,
+                Decision::Refuse(_) => return,
+            }
+            if self.shared.stop.load(Ordering::Acquire) {
+                return;
+            }
+            decision = lock(&self.shared.admission).admit(clock::now(), &knock);
         }
     }
 
     async fn serve(self: &Arc<Self>, tcp: TcpStream, place: Place) {
         let (Ok(local), Ok(remote)) = (tcp.local_addr(), tcp.peer_addr()) else {
-            lock(&self.shared.door).leave(place);
+            lock(&self.shared.admission).leave(place);
             return;
         };
         let (local, remote) = (canonical(local), canonical(remote));
         tune(&tcp, self.settings.dscp);
-        if let Err(e) = self.trust.refresh() {
-            self.hub.tell_first(&LinkEvent::TrustUnreadable(e.to_string()));
-        }
+        self.trust.refreshed().await;
         let udp = self.udp.as_ref();
         let config = SessionConfig {
             identity: self.identity.clone(),
@@ -375,7 +434,7 @@ struct Registration<'a> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.connection.unregister();
-        lock(&self.server.shared.door).leave(self.place);
+        lock(&self.server.shared.admission).leave(self.place);
         self.server.hub.leave(&self.connection);
         let counted = self.connection.with(|s| s.counters());
         *lock(&self.server.shared.past) += counted;
@@ -394,7 +453,11 @@ impl ListenerDriver {
         let shared = &self.server.shared;
         let Some(exchange) = self.exchange else {
             shared.refused.fetch_add(1, Ordering::Relaxed);
-            let event = LinkEvent::CallerRefused { address: self.remote, ended };
+            let expired = match &ended {
+                Ended::UnknownPeer(key) => self.server.trust.expired(key),
+                _ => None,
+            };
+            let event = LinkEvent::CallerRefused { address: self.remote, ended, expired };
             return self.server.hub.tell_first(&event);
         };
         shared.sessions.fetch_sub(1, Ordering::Relaxed);
@@ -411,7 +474,7 @@ impl ListenerDriver {
 
     fn on_authenticated(&mut self, connection: &Arc<Connection>, key: PublicKey) {
         let shared = &self.server.shared;
-        lock(&shared.door).leave(self.place);
+        lock(&shared.admission).authenticated(clock::now(), self.place);
         let name = self.server.trust.name_of(&key);
         let peer = PeerInfo { key, name, address: self.remote };
         let hub = self.server.hub.clone();

@@ -27,11 +27,13 @@ pub mod store;
 mod tcp_media;
 mod trust;
 mod udp;
+mod unsent;
 mod wake;
 
 use std::sync::Arc;
 
-pub use allow::{AllowError, AllowList};
+pub use admission::AdmissionCounters;
+pub use allow::{AllowList, AllowListError};
 pub use caller::{CallError, Caller, CallerSettings};
 pub use clock::now;
 pub use connect::ConnectError;
@@ -44,7 +46,7 @@ pub use out_stream::{OutStream, StreamSpec};
 pub use outlet::Outlet;
 pub use registry::Conflict;
 pub use runtime::RuntimeError;
-pub use trust::TrustSource;
+pub use trust::{ExpiredTrust, TrustSource};
 
 /// The TCP port for control, unless another is set.
 pub const DEFAULT_PORT: u16 = 49_000;

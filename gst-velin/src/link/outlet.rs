@@ -45,18 +45,19 @@ impl Outlet {
         self.peer
     }
 
-    /// Sends the payload that stands at `packet[32..32 + payload_len]`; `packet` has 48 bytes
-    /// more than the payload. `Ok(false)`: the packet was dropped on this machine.
+    /// Sends the payload that stands at `packet[32..32 + payload_len]` and lasts `duration`;
+    /// `packet` has 48 bytes more than the payload. `Ok(false)`: the packet was dropped on this machine.
     pub fn send(
         &self,
         header: &AudioHeader,
         payload_len: usize,
         packet: &mut [u8],
+        duration: Duration,
     ) -> Result<bool, MediaError> {
         let (n, route) = self.tx.seal(header, payload_len, packet)?;
         Ok(match route {
             Route::Datagram(to) => self.udp.as_ref().is_some_and(|u| u.send(to, &packet[..n])),
-            Route::Stream => self.tcp.push(&packet[..n]),
+            Route::Stream => self.tcp.push(self.tx.id(), &packet[..n], duration),
             Route::Held => false,
         })
     }

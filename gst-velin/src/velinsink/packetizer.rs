@@ -134,11 +134,12 @@ impl Packetizer {
         };
         let header = AudioHeader { flags, block: self.index, ts: self.ts };
         let (mut sent, mut dropped) = (0, 0);
+        let duration = self.format.rate.duration_of(self.format.frames_per_block.into());
         let packet = &mut self.packet;
         self.out.for_each_outlet(|outlet| {
             // Every receiver has keys of its own, and a block is sealed where it stands.
             packet[MEDIA_HEAD..MEDIA_HEAD + payload.len()].copy_from_slice(payload);
-            match outlet.send(&header, payload.len(), packet) {
+            match outlet.send(&header, payload.len(), packet, duration) {
                 Ok(true) => sent += 1,
                 // Among others, between the end of a session and the next one.
                 Ok(false) | Err(_) => dropped += 1,

@@ -25,7 +25,9 @@ pub(super) fn structure(receiver: &Receiver, link: Option<&OpenLink>) -> gst::St
         .field("audio-port", u32::from(link.audio_port))
         .field("streams", gst::List::from_iter(streams))
         .field("callers-refused", link.refused)
-        .field("callers-evicted", link.evicted)
+        .field("callers-evicted", link.door.evicted_full + link.door.evicted_source)
+        .field("callers-limited", link.door.refused_source + link.door.refused_global)
+        .field("callers-not-allowed", link.door.not_allowed)
         .field("packets-unknown", link.unknown);
     with_packets(with_playout(builder, &sum), &link.counters).build()
 }

@@ -9,6 +9,8 @@ use velin_core::identity::{
     AddPeerError, NameError, PeerHostError, RecipientError, UnknownGrant, WallTime,
 };
 
+use super::expiry::ExpiryError;
+
 /// Why a command failed. The text says what to do next.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -34,6 +36,9 @@ pub enum CommandError {
     /// Not a host.
     #[error("--host: {0}")]
     Host(#[from] PeerHostError),
+    /// Not a time when trust ends.
+    #[error("--expires: {0}")]
+    Expiry(#[from] ExpiryError),
     /// The device itself.
     #[error(
         "this is the device's own key. One machine needs no set-up: its own key is accepted over \

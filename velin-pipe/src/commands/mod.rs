@@ -2,6 +2,7 @@
 
 pub mod check;
 mod context;
+mod expiry;
 pub mod identity;
 mod prompt;
 pub mod run;
@@ -9,3 +10,4 @@ pub mod trust;
 pub mod version;
 
 pub use context::CommandError;
+pub use expiry::ExpiryError;

@@ -1,7 +1,6 @@
 //! `velin-pipe trust`: whom this device trusts.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use gstvelin::link::store::{IdentityFile, trust_file};
@@ -11,6 +10,7 @@ use velin_core::identity::{
 };
 
 use super::context::{CommandError, Surroundings};
+use super::expiry::{Expiry, remaining};
 
 /// Arguments of `velin-pipe trust`.
 #[derive(Debug, Args)]
@@ -31,6 +31,8 @@ enum TrustCommand {
     List(ListArgs),
     /// Trust a device no more
     Remove(RemoveArgs),
+    /// Trust no device any more
+    Clear(ClearArgs),
 }
 
 // Recipients are parsed after the command line: its parser repeats bad values, and one of them may
@@ -49,9 +51,17 @@ struct AddArgs {
     /// Where it is found
     #[arg(long, value_name = "HOST[:PORT]")]
     host: Option<String>,
+    /// Trust it until then only: 30d, 12h or 2w from now, a date such as 2027-01-01, or never
+    #[arg(long, value_name = "WHEN")]
+    expires: Option<String>,
     /// Trust it for this many days only
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
-    expires_in_days: Option<u32>,
+    #[arg(
+        long,
+        alias = "expires-in-days",
+        conflicts_with = "expires",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    days: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +78,16 @@ struct RemoveArgs {
     peer: String,
 }
 
+#[derive(Debug, Args)]
+struct ClearArgs {
+    /// Only those whose trust expired
+    #[arg(long)]
+    expired: bool,
+    /// Really all of them
+    #[arg(long, required_unless_present = "expired", conflicts_with = "expired")]
+    yes: bool,
+}
+
 /// Runs `velin-pipe trust`.
 pub fn run(args: &TrustArgs) -> Result<(), CommandError> {
     Surroundings::of_process(|surroundings| run_in(args, surroundings))
@@ -79,6 +99,7 @@ fn run_in(args: &TrustArgs, surroundings: &mut Surroundings<'_>) -> Result<(), C
         TrustCommand::Add(args) => add(args, file, surroundings),
         TrustCommand::List(args) => list(args, file, surroundings),
         TrustCommand::Remove(args) => remove(args, file, surroundings),
+        TrustCommand::Clear(args) => clear(args, file, surroundings),
     }
 }
 
@@ -90,10 +111,13 @@ fn add(
     let key = args.recipient.trim().parse::<PublicKey>()?;
     let name = Name::normalized(&args.name)?;
     let now = surroundings.now;
-    let day = Duration::from_secs(24 * 60 * 60);
     let may = args.may.as_deref().map(str::parse::<Grants>).transpose()?;
     let host = args.host.as_deref().map(str::parse::<PeerHost>).transpose()?;
-    let expires = args.expires_in_days.map(|days| now + day * days);
+    let expiry = match &args.expires {
+        Some(text) => Some(text.parse::<Expiry>()?),
+        None => args.days.map(Expiry::days),
+    };
+    let expires = expiry.map(|expiry| expiry.from_now(now)).transpose()?;
     refuse_own_key(&key, surroundings)?;
     let (peer, changed) = trust_file::update_in(&surroundings.places, file, |book| {
         // The same device under the same name again: what is given changes, the rest stays.
@@ -110,7 +134,9 @@ fn add(
         });
         peer.may = may.unwrap_or(peer.may);
         peer.host = host.or(peer.host);
-        peer.expires = expires.or(peer.expires);
+        // Whoever trusts an expired device again does not mean that it stays expired.
+        let kept = peer.expires.filter(|_| !peer.is_expired(now));
+        peer.expires = expires.unwrap_or(kept);
         if changed {
             book.update(peer.clone())?;
         } else {
@@ -120,7 +146,8 @@ fn add(
     })?;
     let TrustedPeer { may, expires, .. } = peer;
     let verb = if changed { "Changed" } else { "Trusted" };
-    let until = expires.map(|time| format!(" until {time}")).unwrap_or_default();
+    let until = expires.map(|time| format!(" until {time} ({})", remaining(time, now)));
+    let until = until.unwrap_or_default();
     writeln!(surroundings.err, "{verb}: \"{name}\" may {may}{until}.")?;
     writeln!(surroundings.err, "fingerprint  {}", key.fingerprint())?;
     Ok(())
@@ -165,6 +192,13 @@ fn list(
             row.notes()
         )?;
     }
+    if book.peers().iter().any(|peer| peer.is_expired(surroundings.now)) {
+        writeln!(
+            surroundings.err,
+            "A device whose trust expired is refused like a stranger; to renew it: \
+             velin-pipe trust add age1… --name NAME --expires 30d"
+        )?;
+    }
     Ok(())
 }
 
@@ -192,6 +226,29 @@ fn remove(
     Ok(())
 }
 
+fn clear(
+    args: &ClearArgs,
+    file: Option<&Path>,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<(), CommandError> {
+    let now = surroundings.now;
+    let removed = trust_file::update_in(&surroundings.places, file, |book| {
+        let goes = |peer: &&TrustedPeer| !args.expired || peer.is_expired(now);
+        let keys: Vec<_> = book.peers().iter().filter(goes).map(|peer| peer.key).collect();
+        let removed = keys.iter().filter_map(|key| book.remove(key)).collect::<Vec<_>>();
+        Ok::<_, CommandError>(removed)
+    })?;
+    for peer in &removed {
+        let recipient = peer.key.recipient();
+        writeln!(surroundings.err, "No longer trusted: \"{}\" ({recipient}).", peer.label())?;
+    }
+    if removed.is_empty() {
+        let none = if args.expired { "No trust has expired." } else { "No device was trusted." };
+        writeln!(surroundings.err, "{none}")?;
+    }
+    Ok(())
+}
+
 fn find(book: &TrustBook, peer: &str) -> Option<PublicKey> {
     if let Ok(key) = peer.parse() {
         return Some(key);
@@ -213,6 +270,8 @@ struct Row<'a> {
     host: Option<String>,
     expires: Option<String>,
     expired: bool,
+    #[serde(skip)]
+    remaining: Option<String>,
 }
 
 impl<'a> Row<'a> {
@@ -229,6 +288,7 @@ impl<'a> Row<'a> {
             host: peer.host.as_ref().map(ToString::to_string),
             expires: peer.expires.map(|time| time.to_string()),
             expired: peer.is_expired(now),
+            remaining: peer.expires.map(|time| remaining(time, now)),
         }
     }
 
@@ -237,8 +297,10 @@ impl<'a> Row<'a> {
         if let Some(host) = &self.host {
             notes += &format!("  at {host}");
         }
-        if let Some(expires) = &self.expires {
-            notes += &format!("  {} {expires}", if self.expired { "EXPIRED" } else { "until" });
+        match (&self.expires, &self.remaining) {
+            (Some(since), _) if self.expired => notes += &format!("  expired on {since}"),
+            (_, Some(remaining)) => notes += &format!("  expires {remaining}"),
+            _ => {}
         }
         notes
     }
@@ -282,7 +344,7 @@ mod tests {
             grants,
             "--host",
             "[::1]:49000",
-            "--expires-in-days",
+            "--days",
             "2",
         ];
         run(dir.path(), &args).ok();
@@ -298,6 +360,7 @@ mod tests {
         let table = run(dir.path(), &["list"]).ok();
         assert_eq!(table.lines().count(), 2);
         assert!(table.contains("desk") && table.contains(&two), "{table}");
+        assert!(table.contains("expires in 2 days"), "{table}");
 
         // Typed with a combining accent it is the same name.
         run(dir.path(), &["remove", "Ku\u{308}che"]).ok();
@@ -359,6 +422,8 @@ mod tests {
         assert!(error(&["add", &key, "--name", "a\u{1b}b"]).starts_with("--name:"));
         assert!(error(&["add", &key, "--name", "a", "--may", "all"]).starts_with("--may:"));
         assert!(error(&["add", &key, "--name", "a", "--host", "a b"]).starts_with("--host:"));
+        let never = error(&["add", &key, "--name", "a", "--expires", "30"]);
+        assert!(never.starts_with("--expires:") && never.contains("30d"), "{never}");
         assert!(error(&["add", &key[..61], "--name", "a"]).contains("62 characters"));
     }
 
@@ -377,8 +442,65 @@ mod tests {
             // Whatever the umask is.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
-        assert!(run(dir.path(), &["list"]).ok().contains("EXPIRED"));
+        let listed = run(dir.path(), &["list"]);
+        assert!(listed.err.contains("--expires 30d"), "{}", listed.err);
+        assert!(listed.ok().contains("expired on 2020-01-01T00:00:00Z"));
         assert_eq!(json(dir.path())[0]["expired"], true);
+    }
+
+    #[test]
+    fn trust_for_a_while_is_renewed_by_adding_the_device_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = recipient(1);
+        let add = |more: &[&str]| {
+            let outcome = run(dir.path(), &[&["add", &key, "--name", "guest"], more].concat());
+            let told = outcome.err.clone();
+            outcome.ok();
+            (told, json(dir.path())[0]["expires"].clone())
+        };
+        let (told, expires) = add(&["--expires", "30d"]);
+        assert!(told.contains("until 2026-12-20T08:40:00Z (in 30 days)."), "{told}");
+        assert_eq!(expires, "2026-12-20T08:40:00Z");
+        assert!(run(dir.path(), &["list"]).ok().contains("expires in 30 days"));
+        assert_eq!(add(&["--may", "join-group"]).1, expires, "what is not given stays");
+        assert_eq!(add(&["--expires", "2027-01-01"]).1, "2027-01-01T00:00:00Z");
+        assert_eq!(add(&["--expires-in-days", "1"]).1, "2026-11-21T08:40:00Z");
+        assert_eq!(add(&["--expires", "never"]).1, serde_json::Value::Null);
+
+        let path = dir.path().join("trust.toml");
+        trust_file::update::<_, CommandError>(Some(&path), |book| {
+            let expired = Some(WallTime::from_unix(1_000_000_000));
+            let entry = book.peers()[0].clone();
+            book.update(TrustedPeer { expires: expired, ..entry })?;
+            Ok(())
+        })
+        .unwrap();
+        assert!(run(dir.path(), &["list"]).ok().contains("expired on 2001-09-09T01:46:40Z"));
+        assert_eq!(add(&[]).1, serde_json::Value::Null);
+        assert_eq!(json(dir.path())[0]["expired"], false);
+    }
+
+    #[test]
+    fn all_devices_or_the_expired_ones_can_be_removed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for (seed, name) in [(1, "a"), (2, "b"), (3, "c")] {
+            run(dir.path(), &["add", &recipient(seed), "--name", name, "--days", "1"]).ok();
+        }
+        let path = dir.path().join("trust.toml");
+        trust_file::update::<_, CommandError>(Some(&path), |book| {
+            let expired = Some(WallTime::from_unix(1_000_000_000));
+            let entry = book.peers()[1].clone();
+            book.update(TrustedPeer { expires: expired, ..entry })?;
+            Ok(())
+        })
+        .unwrap();
+        let told = run(dir.path(), &["clear", "--expired"]).err;
+        assert!(told.contains("\"b\"") && told.lines().count() == 1, "{told}");
+        assert!(run(dir.path(), &["clear", "--expired"]).err.contains("No trust has expired"));
+        assert_eq!(json(dir.path()).as_array().unwrap().len(), 2);
+        assert_eq!(run(dir.path(), &["clear", "--yes"]).err.lines().count(), 2);
+        assert_eq!(json(dir.path()), serde_json::json!([]));
+        assert!(run(dir.path(), &["clear", "--yes"]).err.contains("No device was trusted"));
     }
 
     #[test]
