@@ -275,7 +275,7 @@ impl LinkOptions {
         let listener = Listener::shared(ListenerSettings {
             link: self.link.clone(),
             port: self.port,
-            audio_port: self.audio_port(),
+            audio_port: self.audio_port,
             bind: options::bind_address(self.bind_address.as_deref()).map_err(wrong)?,
             carrier: self.carrier.core(),
             peer: options::peer(self.peer.as_deref()).map_err(wrong)?,

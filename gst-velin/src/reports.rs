@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gst::prelude::*;
 use velin_core::identity::PublicKey;
 use velin_core::session::Ended;
 use velin_core::wire::CloseReason;

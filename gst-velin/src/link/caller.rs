@@ -36,6 +36,9 @@ const UDP_PATIENCE: Duration = Duration::from_secs(1);
 /// A caller that plays waits this long for a stream before it says that there is none.
 const STREAM_PATIENCE: Duration = Duration::from_secs(2);
 
+/// UDP, TCP or neither, wherever to.
+type Way = std::mem::Discriminant<Route>;
+
 /// What a calling link is told at its start.
 #[derive(Clone, Debug)]
 pub struct CallerSettings {
@@ -118,6 +121,8 @@ struct Shared {
     hub: Arc<Hub>,
     /// Bound by the first session, kept for all: the port stays the same.
     udp: Mutex<Option<UdpPort>>,
+    /// The way that elements were last told of: a new session may well go the same.
+    told: Mutex<Option<(Way, CarrierReason)>>,
     wake: Arc<Notify>,
     stop: AtomicBool,
     sessions: AtomicU64,
@@ -163,6 +168,7 @@ impl Caller {
             settings,
             hub: Hub::new(move || attached.notify_one()),
             udp: Mutex::default(),
+            told: Mutex::default(),
             wake,
             stop: AtomicBool::new(false),
             sessions: AtomicU64::new(0),
@@ -228,6 +234,15 @@ impl Shared {
 
     fn tell(&self, event: &LinkEvent) {
         self.hub.tell(event);
+    }
+
+    fn tell_way(&self, peer: PeerInfo, route: Route, why: CarrierReason) {
+        let way = Some((std::mem::discriminant(&route), why));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *told, way) != way {
+            drop(told);
+            self.tell(&LinkEvent::Carried { peer, route, why });
+        }
     }
 
     /// The last thing this link does. Whoever wants to try again makes a new one.
@@ -622,14 +637,14 @@ impl CallerDriver {
         let (shared, weak) = (self.shared.clone(), Arc::downgrade(connection));
         if shared.settings.carrier == Carrier::Tcp {
             let why = CarrierReason::Chosen;
-            return shared.tell(&LinkEvent::Carried { peer, route: Route::Stream, why });
+            return shared.tell_way(peer, Route::Stream, why);
         }
         tokio::spawn(async move {
             tokio::time::sleep(UDP_PATIENCE).await;
             let Some(connection) = weak.upgrade() else { return };
             if connection.route() == Some(Route::Stream) {
                 let why = CarrierReason::UdpSilent;
-                shared.tell(&LinkEvent::Carried { peer, route: Route::Stream, why });
+                shared.tell_way(peer, Route::Stream, why);
             }
         });
     }
@@ -674,7 +689,10 @@ impl Driver for CallerDriver {
                 self.expect_streams(connection);
             }
             Some(Event::RouteChanged(route)) => {
-                self.tell(|peer| carried(peer, route, self.shared.settings.carrier));
+                if let Some(exchange) = &self.exchange {
+                    let why = reason(route, self.shared.settings.carrier);
+                    self.shared.tell_way(exchange.peer().clone(), route, why);
+                }
             }
             Some(Event::Stalled) => self.tell(LinkEvent::Stalled),
             Some(Event::Recovered(silence)) => {
@@ -705,12 +723,12 @@ impl Driver for CallerDriver {
     }
 }
 
-/// What a change of route means.
-pub(super) fn carried(peer: PeerInfo, route: Route, carrier: Carrier) -> LinkEvent {
-    let why = match (route, carrier) {
+/// Why media goes that way.
+pub(super) fn reason(route: Route, carrier: Carrier) -> CarrierReason {
+    match (route, carrier) {
         (_, Carrier::Tcp) => CarrierReason::Chosen,
         (Route::Datagram(_), _) => CarrierReason::UdpAnswers,
-        (Route::Stream | Route::Held, _) => CarrierReason::UdpSilent,
-    };
-    LinkEvent::Carried { peer, route, why }
+        (Route::Stream, _) => CarrierReason::UdpSilent,
+        (Route::Held, _) => CarrierReason::PeerSilent,
+    }
 }

@@ -118,6 +118,8 @@ pub enum CarrierReason {
     UdpAnswers,
     /// UDP has not answered yet, or answers no more: perhaps a firewall drops it.
     UdpSilent,
+    /// The peer has not been heard for 5 s.
+    PeerSilent,
     /// The user chose it.
     Chosen,
 }
@@ -128,6 +130,7 @@ impl CarrierReason {
         match self {
             Self::UdpAnswers => "UDP answers",
             Self::UdpSilent => "UDP does not answer; let it through the firewalls between both ends",
+            Self::PeerSilent => "the peer is silent",
             Self::Chosen => "carrier=tcp",
         }
     }

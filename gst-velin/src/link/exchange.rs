@@ -295,7 +295,13 @@ impl Exchange {
 fn may_come_back(ended: &Ended) -> bool {
     match ended {
         Ended::ByUs(reason) | Ended::ByPeer(reason) => {
-            !matches!(reason.code, CloseCode::OK | CloseCode::SHUTDOWN)
+            let for_good = [
+                CloseCode::OK,
+                CloseCode::SHUTDOWN,
+                CloseCode::UNTRUSTED,
+                CloseCode::PERMISSION,
+            ];
+            !for_good.contains(&reason.code)
         }
         _ => true,
     }

@@ -43,13 +43,14 @@ impl StreamFilter {
                 asks.push(glob);
             }
         };
+        let any = || NameGlob::new("*").ok();
         if self.wanted.is_empty() {
-            add(NameGlob::any());
+            any().map(&mut add);
         }
         for pattern in &self.wanted {
             match pattern {
                 Pattern::Either(name) if sender.is_some_and(|s| name.matches(s.as_str())) => {
-                    add(NameGlob::any());
+                    any().map(&mut add);
                 }
                 Pattern::Either(name) => add(name.clone()),
                 Pattern::Both { sender: who, stream }

@@ -14,9 +14,10 @@ use velin_core::identity::{Identity, Name, PublicKey};
 use velin_core::session::{Carrier, Ended, Event, Role, Session, SessionConfig, SessionCounters};
 use velin_core::wire::{CloseCode, UdpEndpoint};
 
+use super::DEFAULT_AUDIO_PORT;
 use super::admission::{Admission, AdmissionCounters, Decision, Knock, Place};
 use super::allow::AllowList;
-use super::caller::carried;
+use super::caller::reason;
 use super::clock;
 use super::connect::tune;
 use super::connection::{Connection, Driver};
@@ -39,8 +40,8 @@ pub struct ListenerSettings {
     pub link: Option<String>,
     /// TCP port; 0 = any.
     pub port: u16,
-    /// UDP port; 0 = any.
-    pub audio_port: u16,
+    /// UDP port; 0 = any, `None` = [`DEFAULT_AUDIO_PORT`], or that of whom the link is shared with.
+    pub audio_port: Option<u16>,
     /// One address of this machine; `None` = all, both families.
     pub bind: Option<IpAddr>,
     /// How packets travel. Without UDP on carrier `tcp`.
@@ -70,7 +71,7 @@ impl ListenerSettings {
     fn agree(&self, other: &Self) -> Result<(), Conflict> {
         let same = [
             ("port", self.port == other.port),
-            ("audio-port", self.audio_port == other.audio_port),
+            ("audio-port", self.audio_port.is_none() || self.audio_port == other.audio_port),
             ("bind-address", self.bind == other.bind),
             ("carrier", self.carrier == other.carrier),
             ("peer", self.peer == other.peer),
@@ -162,14 +163,15 @@ impl Listener {
             }),
         }
         .map_err(|e| BindError::new("TCP", "port", settings.port, settings.bind, &e))?;
+        let port = settings.audio_port.unwrap_or(DEFAULT_AUDIO_PORT);
         let bind_udp = || match settings.bind {
-            Some(ip) => UdpPort::bind((ip, settings.audio_port).into(), settings.dscp),
-            None => UdpPort::bind_any(settings.audio_port, settings.dscp),
+            Some(ip) => UdpPort::bind((ip, port).into(), settings.dscp),
+            None => UdpPort::bind_any(port, settings.dscp),
         };
         let udp = match settings.carrier {
             Carrier::Tcp => None,
             Carrier::Lan => Some(bind_udp().map_err(|e| {
-                BindError::new("UDP", "audio-port", settings.audio_port, settings.bind, &e)
+                BindError::new("UDP", "audio-port", port, settings.bind, &e)
             })?),
         };
         Ok(Arc::new(Self { settings, tcp, udp, hub: Hub::new(|| {}), open: Mutex::default() }))
@@ -503,7 +505,8 @@ impl Driver for ListenerDriver {
                 self.tell(LinkEvent::Connected);
             }
             Some(Event::RouteChanged(route)) => {
-                self.tell(|peer| carried(peer, route, self.server.settings.carrier));
+                let why = reason(route, self.server.settings.carrier);
+                self.tell(|peer| LinkEvent::Carried { peer, route, why });
             }
             Some(Event::Stalled) => self.tell(LinkEvent::Stalled),
             Some(Event::Recovered(silence)) => self.tell(|p| LinkEvent::Recovered(p, silence)),

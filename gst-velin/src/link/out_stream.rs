@@ -100,10 +100,6 @@ impl OutStream {
         found
     }
 
-    pub(super) fn has_outlets(&self) -> bool {
-        !self.outlets.load().is_empty()
-    }
-
     pub(super) fn tell(&self, event: LinkEvent) {
         if !self.is_closed() {
             (self.observer)(event);

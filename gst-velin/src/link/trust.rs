@@ -106,7 +106,6 @@ impl TrustSource {
 
     /// From now on the file is looked at every second, for as long as anybody holds the source.
     /// Watching twice is watching once.
-    #[allow(dead_code)] // Links do not watch yet.
     pub(crate) fn watch(self: &Arc<Self>) -> Result<(), RuntimeError> {
         let runtime = runtime::handle()?;
         if self.watched.swap(true, Ordering::Relaxed) {
@@ -125,7 +124,6 @@ impl TrustSource {
 
     /// Has `f` called after every change, on one of the runtime's threads with no lock held. It
     /// must not wait.
-    #[allow(dead_code)] // Links do not subscribe yet.
     pub(crate) fn subscribe(&self, f: impl Fn(&TrustNews) + Send + Sync + 'static) -> Subscription {
         let mut subscribers = lock(&self.subscribers);
         let id = subscribers.next;
@@ -137,15 +135,8 @@ impl TrustSource {
     /// Before a handshake: what was written to the file until now is in force when this returns,
     /// unless the disk takes longer than 100 ms. Waits on no network thread; what is wrong with the
     /// file, subscribers are told.
-    #[allow(dead_code)] // Links still call `refresh`.
     pub(crate) async fn refreshed(self: &Arc<Self>) {
         let _ = tokio::time::timeout(PATIENCE, self.look_aside()).await;
-    }
-
-    /// The same at once, on this thread: not for network threads. An error is told once for each
-    /// change of the file.
-    pub(crate) fn refresh(&self) -> Result<(), TrustFileError> {
-        self.look(clock::wall()).map_or(Ok(()), Err)
     }
 
     /// What the trust file calls `peer`.
@@ -154,7 +145,6 @@ impl TrustSource {
     }
 
     /// Whether `peer` is a stranger only because the trust in it ran out.
-    #[allow(dead_code)] // Links do not ask yet.
     pub(crate) fn expired(&self, peer: &PublicKey) -> Option<ExpiredTrust> {
         self.expired_at(peer, clock::wall())
     }

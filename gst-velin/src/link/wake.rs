@@ -50,7 +50,9 @@ mod platform {
     /// `TFD_TIMER_CANCEL_ON_SET`): nothing has to look at clocks from time to time.
     pub(super) async fn notice(told: impl Fn()) {
         let Ok(timer) = timer() else { return };
-        let Ok(timer) = AsyncFd::with_interest(timer, Interest::READABLE) else { return };
+        // SAFETY: an `OwnedFd` stays the same open descriptor until it is dropped, with `AsyncFd`.
+        let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
+        let Ok(timer) = timer else { return };
         loop {
             if arm(timer.get_ref()).is_err() {
                 return;

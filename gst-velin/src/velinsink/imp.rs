@@ -336,7 +336,7 @@ impl VelinSink {
         let link = Arc::new(link);
         *self.opened() = Some(Opened { link: link.clone(), stream: None });
         if let Link::Listener(listener) = &link.link {
-            post_listening(&self.obj(), listener);
+            post_listening(&*self.obj(), listener);
         }
         Ok(())
     }

@@ -130,7 +130,8 @@ impl ObjectImpl for VelinSrc {
         match pspec.name() {
             "stats" => {
                 let link = self.opened().as_ref().map(|o| o.link.clone());
-                stats::structure(&self.receiver, link.as_deref()).to_value()
+                let bound = self.bound().clone();
+                stats::structure(&self.receiver, bound.as_deref(), link.as_deref()).to_value()
             }
             "uri" => self.uri().to_value(),
             "current-port" => {

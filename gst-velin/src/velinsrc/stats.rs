@@ -7,11 +7,15 @@ use velin_core::playout::StreamStats;
 use velin_core::session::SessionCounters;
 
 use super::receiver::{Entry, Receiver};
-use crate::link::StreamKey;
+use crate::link::{Listener, StreamKey};
 use crate::link_options::OpenLink;
 
 /// Everything that was counted.
-pub(super) fn structure(receiver: &Receiver, link: Option<&OpenLink>) -> gst::Structure {
+pub(super) fn structure(
+    receiver: &Receiver,
+    bound: Option<&Listener>,
+    link: Option<&OpenLink>,
+) -> gst::Structure {
     let mut sum = receiver.past();
     let mut streams = Vec::new();
     receiver.for_each(|key, entry| {
@@ -22,7 +26,7 @@ pub(super) fn structure(receiver: &Receiver, link: Option<&OpenLink>) -> gst::St
     let link = link.map(OpenLink::figures).unwrap_or_default();
     let builder = gst::Structure::builder("application/x-velin-src-stats")
         .field("peers", link.peers)
-        .field("audio-port", u32::from(link.audio_port))
+        .field("audio-port", u32::from(bound.map_or(link.audio_port, Listener::audio_port)))
         .field("streams", gst::List::from_iter(streams))
         .field("callers-refused", link.refused)
         .field("callers-evicted", link.door.evicted_full + link.door.evicted_source)

@@ -39,8 +39,7 @@ fn listening(device: &Device, port: u32, properties: &str) -> Receiver {
 /// Waits until `hz` is heard at about the level it was sent with, and the other tones are not.
 fn hears_only(receiver: &Receiver, hz: f64, others: &[f64]) {
     receiver.tape.heard(&format!("{hz} Hz alone"), |samples| {
-        samples.len() >= 2 * 4800
-            && amplitude(samples, hz) > 0.15
+        amplitude(samples, hz) > 0.15
             && others.iter().all(|other| amplitude(samples, *other) < 0.02)
     });
 }
@@ -85,8 +84,8 @@ fn a_sender_that_listens_serves_whoever_calls_and_one_that_goes_disturbs_nobody(
     drop(first);
     server.messages().element("peer-lost");
     let before = second.count("concealed");
-    second.tape.rewind();
-    second.tape.heard("sound still", |b| b.len() > 2 * 24_000 && rms(b) > 0.1);
+    let still = second.tape.next_f32(2 * 24_000);
+    assert!(rms(&still) > 0.1);
     assert_eq!(second.count("concealed"), before);
     server.messages().no_error();
 }
@@ -121,10 +120,9 @@ fn sixteen_receivers_of_one_sender_need_no_thread_more_than_one() {
 #[test]
 fn streams_are_asked_for_by_name() {
     let device = Device::new();
-    let desktop = server(&device, 0, 700, "stream-name=desktop");
-    let port = port_of(&desktop);
-    let audio: u32 = desktop.sink.property("audio-port");
-    let _mic = server(&device, port, 1900, &format!("stream-name=mic audio-port={audio}"));
+    let port = free_port();
+    let _desktop = server(&device, port, 700, "stream-name=desktop");
+    let _mic = server(&device, port, 1900, "stream-name=mic");
     let all = calling(&device, port, "link=all");
     let mic = calling(&device, port, "link=mic streams=m*");
     let not_mic = calling(&device, port, "link=other streams=!mic");
@@ -138,13 +136,12 @@ fn streams_are_asked_for_by_name() {
 #[test]
 fn a_name_that_nobody_sends_is_waited_for_with_one_warning() {
     let device = Device::new();
-    let server = server(&device, 0, 700, "stream-name=desktop");
-    let receiver = calling(&device, port_of(&server), "streams=mic");
+    let port = free_port();
+    let _desktop = server(&device, port, 700, "stream-name=desktop");
+    let receiver = calling(&device, port, "streams=mic");
     let text = receiver.messages().warning();
     assert!(text.contains("mode=listener") && text.contains("streams="), "{text}");
-    let port = port_of(&server);
-    let audio: u32 = server.sink.property("audio-port");
-    let _mic = self::server(&device, port, 1900, &format!("stream-name=mic audio-port={audio}"));
+    let _mic = server(&device, port, 1900, "stream-name=mic");
     hears_only(&receiver, 1900.0, &[700.0]);
 }
 
@@ -200,8 +197,7 @@ fn a_sender_and_a_receiver_share_one_link_for_both_directions() {
     trust_with(&here, &there, "\"play-to-me\", \"capture-from-me\"");
     let port = free_port();
     let hears = listening(&there, port, "");
-    let audio = hears.count("audio-port");
-    let speaks = server(&there, port, 600, &format!("stream-name=answer audio-port={audio}"));
+    let speaks = server(&there, port, 600, "stream-name=answer");
     let speaker = Sender::build(&here, port, 1500, "stream-name=question");
     speaker.line.set(gst::State::Playing);
     let listener = calling(&here, port, "");
@@ -382,8 +378,8 @@ fn a_uri_makes_a_receiver_call() {
     let src = line.element("src").dynamic_cast::<gst::URIHandler>().unwrap();
     let uri = format!("velin://127.0.0.1:{}/mic?mode=caller", port_of(&server));
     src.set_uri(&uri).unwrap();
-    assert_eq!(src.uri().unwrap(), uri.replace("?mode", "?mode"));
+    assert_eq!(src.uri().unwrap(), uri);
     line.set(gst::State::Playing);
-    let added = line.messages.wait("stream-added", |m| element(m, "stream-added"));
+    let added = line.messages.wait("stream-added", |m| element(m, "velin/stream-added"));
     assert_eq!(added.get::<&str>("stream"), Ok("mic"));
 }
