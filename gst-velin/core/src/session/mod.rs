@@ -23,6 +23,7 @@ mod opening;
 mod path;
 mod query;
 mod rekey;
+mod renewal;
 pub mod replay;
 pub mod sealer;
 mod streams;
@@ -34,6 +35,7 @@ pub use event::{Ended, Event, Route};
 pub use live::{DETACHED_SILENCE, UNRENEWED_AFTER};
 pub use liveness::{EXPIRED_AFTER, LOST_AFTER, STALLED_AFTER};
 pub use media::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError, MediaTx};
+pub use renewal::RENEW_AFTER;
 pub use streams::{MAX_STREAMS, OpenStreamError};
 
 use std::collections::VecDeque;

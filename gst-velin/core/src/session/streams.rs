@@ -58,6 +58,11 @@ impl Streams {
         Some(id)
     }
 
+    /// Whether our ids have run out.
+    pub(super) fn is_used_up(&self) -> bool {
+        !StreamId(self.next_own).is_media()
+    }
+
     /// The peer offers a stream.
     pub(super) fn offered(&mut self, offer: StreamOffer) -> Result<(), OfferError> {
         let id = StreamId(offer.id);

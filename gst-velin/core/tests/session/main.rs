@@ -12,5 +12,6 @@ mod liveness;
 mod outage;
 mod path;
 mod rekey;
+mod renewal;
 mod streams;
 mod trace;

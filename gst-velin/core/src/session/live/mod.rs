@@ -24,6 +24,7 @@ use super::liveness::{Liveness, PROBE_ID};
 use super::opener::OpenError;
 use super::path::{CHALLENGE_BYTES, Paths};
 use super::rekey::Rekey;
+use super::renewal::Renewal;
 use super::sealer::Sealer;
 use super::streams::{Stream, Streams};
 use super::{MediaSink, Role, Shell};
@@ -72,6 +73,7 @@ pub(super) struct Live {
     route: Arc<ArcSwap<Route>>,
     liveness: Liveness,
     rekey: Rekey,
+    renewal: Renewal,
     /// Whether the packet in hand had a PATH_CHALLENGE that was answered.
     answered_challenge: bool,
     /// The oldest PING by UDP since which none was answered.
@@ -116,6 +118,7 @@ impl Live {
             route: Arc::new(ArcSwap::from_pointee(Route::Stream)),
             liveness: Liveness::new(now),
             rekey: Rekey::new(now, Duration::from_secs(offset)),
+            renewal: Renewal::new(now),
             answered_challenge: false,
             unanswered: None,
             media_heard: None,
@@ -225,6 +228,10 @@ impl Live {
             }
             self.rekey.forgive(now);
         }
+        self.rekey.count(now, || self.epochs.most_sealed());
+        if self.renewal.poll(now) {
+            shell.events.push_back(Event::RenewalDue);
+        }
         if self.rekey.is_due(now) && !self.start_rekey(shell, now) {
             self.rekey.postpone(now);
         }
@@ -245,6 +252,7 @@ impl Live {
     pub(super) fn timeout(&self) -> MonoTime {
         let optional = [
             self.epochs.timeout(),
+            self.renewal.timeout(),
             self.paths.timeout(),
             self.media_heard.map(|t| t + MEDIA_SILENCE),
             self.detached_deadline().map(|(at, _)| at),

@@ -33,7 +33,12 @@ impl Live {
             return Err(OpenStreamError::NotAsked);
         }
         let offers = formats.iter().map(FormatOffer::pcm).collect();
-        let id = self.streams.offer(formats).ok_or(OpenStreamError::NoRoom)?;
+        let Some(id) = self.streams.offer(formats) else {
+            if self.streams.is_used_up() && self.renewal.take() {
+                shell.events.push_back(Event::RenewalDue);
+            }
+            return Err(OpenStreamError::NoRoom);
+        };
         let offer = StreamOffer {
             id: id.0,
             dir: StreamDirection::Send,
