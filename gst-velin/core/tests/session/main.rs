@@ -7,6 +7,7 @@ mod asks;
 mod attack;
 mod chaos;
 mod close;
+mod fallback;
 mod handshake;
 mod liveness;
 mod outage;

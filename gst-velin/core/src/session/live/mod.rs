@@ -71,6 +71,8 @@ pub(super) struct Live {
     asks: Asks,
     paths: Paths,
     route: Arc<ArcSwap<Route>>,
+    /// The largest UDP payload that the peer takes.
+    peer_mtu: Option<usize>,
     liveness: Liveness,
     rekey: Rekey,
     renewal: Renewal,
@@ -116,6 +118,7 @@ impl Live {
             asks: Asks::new(role == Role::Caller),
             paths: Paths::default(),
             route: Arc::new(ArcSwap::from_pointee(Route::Stream)),
+            peer_mtu: None,
             liveness: Liveness::new(now),
             rekey: Rekey::new(now, Duration::from_secs(offset)),
             renewal: Renewal::new(now),
@@ -138,6 +141,10 @@ impl Live {
 
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.liveness.rtt()
+    }
+
+    pub(super) fn mtu(&self, shell: &Shell) -> usize {
+        self.peer_mtu.map_or(shell.config.mtu, |theirs| theirs.min(shell.config.mtu))
     }
 
     pub(super) fn route(&self) -> Route {
@@ -163,7 +170,7 @@ impl Live {
             versions: VERSIONS.to_vec(),
             agent: shell.config.agent.clone(),
             name: shell.config.name.clone(),
-            udp: shell.config.udp,
+            udp: shell.config.announced_udp(),
             streams: Vec::new(),
             critical: Vec::new(),
         };
@@ -210,6 +217,7 @@ impl Live {
                 self.probe(shell, now);
             }
         }
+        self.update_pace(shell, now);
         self.answered_challenge = false;
         for frame in Frames::new(header.stream, opened.frames) {
             let frame = frame.map_err(|e| Ended::PeerMisbehaved(e.to_string()))?;
@@ -219,6 +227,7 @@ impl Live {
     }
 
     pub(super) fn handle_timeout(&mut self, shell: &mut Shell, now: MonoTime) -> Result<(), Ended> {
+        self.update_pace(shell, now);
         self.poll_liveness(shell, now)?;
         let switched = self.epochs.handle_timeout(now);
         self.after_switch(shell, switched);

@@ -5,7 +5,7 @@ use crate::codec::StreamFormat;
 use crate::identity::{Grant, Grants, Name};
 use crate::session::asks::{AskError, AskId, AskedError, OurAsk};
 use crate::session::event::{Ended, Event};
-use crate::session::media::MediaTx;
+use crate::session::media::{MEDIA_OVERHEAD, MediaTx};
 use crate::session::streams::{OfferError, Stream};
 use crate::session::{OpenStreamError, Role, Shell};
 use crate::units::StreamId;
@@ -31,6 +31,10 @@ impl Live {
         }
         if ask.is_some_and(|ask| !self.asks.wants(ask, name.as_str())) {
             return Err(OpenStreamError::NotAsked);
+        }
+        let mtu = self.mtu(shell);
+        if formats.iter().any(|format| format.block_bytes() + MEDIA_OVERHEAD > mtu) {
+            return Err(OpenStreamError::TooLarge);
         }
         let offers = formats.iter().map(FormatOffer::pcm).collect();
         let Some(id) = self.streams.offer(formats) else {
@@ -215,7 +219,7 @@ impl Live {
             return Err(Ended::PeerMisbehaved("it chose a format that was not offered".into()));
         };
         let Some(sealer) = self.epochs.media_sealer(id) else { return Ok(()) };
-        let tx = MediaTx::new(id, sealer, self.route.clone());
+        let tx = MediaTx::new(id, sealer, self.route.clone(), self.mtu(shell));
         if let Some(stream) = self.streams.get_mut(id) {
             *stream = Stream::Outgoing { tx };
         }
