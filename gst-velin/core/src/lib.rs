@@ -22,7 +22,7 @@
 //! use velin_core::entropy::Entropy;
 //! use velin_core::handshake::packets::SessionIndex;
 //! use velin_core::identity::{Grants, Identity, PublicKey};
-//! use velin_core::session::{Event, Session, SessionConfig, Transmit, Trust};
+//! use velin_core::session::{Carrier, Event, Session, SessionConfig, Transmit, Trust};
 //! use velin_core::time::MonoTime;
 //!
 //! struct Everybody; // Real trust is a list of keys.
@@ -49,6 +49,7 @@
 //!     accept_own_key: false,
 //!     agent: None,
 //!     name: None,
+//!     carrier: Carrier::Lan,
 //!     udp: None,
 //!     peer_address: ([127, 0, 0, 1], 49000).into(),
 //!     mtu: 1200,

@@ -12,6 +12,16 @@ pub trait Trust: Send + Sync {
     fn grants(&self, peer: &PublicKey) -> Option<Grants>;
 }
 
+/// What carries a session's packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Carrier {
+    /// Control by TCP; media by UDP where UDP is proved, and by TCP until then.
+    #[default]
+    Lan,
+    /// Everything by TCP. No UDP is announced, and none is taken.
+    Tcp,
+}
+
 /// Everything a session is told at its start.
 #[derive(Clone)]
 pub struct SessionConfig {
@@ -28,10 +38,19 @@ pub struct SessionConfig {
     pub agent: Option<Name>,
     /// What this device calls itself, told to authenticated peers.
     pub name: Option<Name>,
-    /// Where we receive UDP, if we do.
+    /// What carries the packets.
+    pub carrier: Carrier,
+    /// Where we receive UDP, if we do. Nobody is told on [`Carrier::Tcp`].
     pub udp: Option<UdpEndpoint>,
     /// The other end of the TCP connection.
     pub peer_address: SocketAddr,
     /// Largest UDP payload sent, in bytes.
     pub mtu: usize,
+}
+
+impl SessionConfig {
+    /// Where the peer is told that we receive UDP.
+    pub(super) fn announced_udp(&self) -> Option<UdpEndpoint> {
+        self.udp.filter(|_| self.carrier == Carrier::Lan)
+    }
 }

@@ -92,6 +92,11 @@ impl Epochs {
         self.newest().secrets.epoch() != self.epoch()
     }
 
+    /// How many packets the busiest stream has sealed with its key.
+    pub(super) fn most_sealed(&self) -> u64 {
+        self.sealers.most_sealed()
+    }
+
     pub(super) fn control(&self) -> &Sealer {
         &self.control
     }

@@ -74,6 +74,9 @@ pub enum Event {
     Woke(Duration),
     /// Something arrived again, after this long.
     Recovered(Duration),
+    /// The session is a day old, or out of stream ids: a new one should take over, and this one be
+    /// closed with `SUPERSEDED`. Told once; nothing else happens by itself.
+    RenewalDue,
     /// New keys are in use.
     Rekeyed {
         /// Their epoch.

@@ -16,6 +16,9 @@ pub const EXPIRED_AFTER: Duration = Duration::from_secs(60);
 /// Whoever was stopped has this long to hear something after waking.
 const WAKE_GRACE: Duration = Duration::from_secs(5);
 
+/// When a session on carrier `tcp` that hears no media counts as stalled.
+const SLOW_STALLED_AFTER: Duration = Duration::from_secs(10);
+
 const START_INTERVAL: Duration = Duration::from_millis(250);
 const START_PINGS: u16 = 8;
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,6 +38,43 @@ pub(super) const PROBE_ID: u16 = u16::MAX;
 
 /// A peer may have this many PINGs answered per second.
 const PONGS_PER_SECOND: u32 = 20;
+
+/// How closely the peer is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// A PING a second, and a stall after a second of silence.
+    Close,
+    /// A PING every five seconds, and a stall after ten seconds of silence.
+    Slow,
+}
+
+impl Pace {
+    fn interval(self) -> Duration {
+        match self {
+            Self::Close => INTERVAL,
+            Self::Slow => Duration::from_secs(5),
+        }
+    }
+
+    fn stalled_after(self) -> Duration {
+        match self {
+            Self::Close => STALLED_AFTER,
+            Self::Slow => SLOW_STALLED_AFTER,
+        }
+    }
+
+    fn lost_after(self) -> Duration {
+        match self {
+            Self::Close => LOST_AFTER,
+            Self::Slow => SLOW_STALLED_AFTER + LOST_AFTER,
+        }
+    }
+
+    /// A sign of life is asked for this long before its absence counts as a stall.
+    fn ask_after(self) -> Duration {
+        self.stalled_after() - (STALLED_AFTER - ASK_AFTER)
+    }
+}
 
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +97,9 @@ pub(super) struct Outage {
 pub(super) struct Liveness {
     heard: MonoTime,
     woke: MonoTime,
+    pace: Pace,
+    /// Since when the peer is watched like this: silence before that does not count.
+    paced: MonoTime,
     stalled: bool,
     lost: bool,
     next_ping: MonoTime,
@@ -71,6 +114,8 @@ impl Liveness {
         Self {
             heard: now,
             woke: now,
+            pace: Pace::Close,
+            paced: now,
             stalled: false,
             lost: false,
             next_ping: now,
@@ -92,6 +137,15 @@ impl Liveness {
         // The peer may be about to give up: let it hear us at once.
         self.next_ping = now;
         Some(Outage { silence, was_lost })
+    }
+
+    /// From now on the peer is watched like this.
+    pub(super) fn set_pace(&mut self, now: MonoTime, pace: Pace) {
+        if std::mem::replace(&mut self.pace, pace) == pace {
+            return;
+        }
+        self.paced = now;
+        self.next_ping = self.next_ping.min((self.last_ping + pace.interval()).max(now));
     }
 
     /// We did not run: the silence may have been ours.
@@ -140,12 +194,12 @@ impl Liveness {
         // While nothing comes, five a second: a path that returns is found within 200 ms.
         let interval = if urgent {
             PROBE_INTERVAL
-        } else if now.since(self.heard) >= ASK_AFTER {
+        } else if now.since(self.quiet_since()) >= self.pace.ask_after() {
             ASK_INTERVAL
         } else if id < START_PINGS {
             START_INTERVAL
         } else {
-            INTERVAL
+            self.pace.interval()
         };
         self.next_ping = now + interval;
         self.last_ping = now;
@@ -181,19 +235,19 @@ impl Liveness {
 
     /// Stalled, lost or expired, each told once.
     pub(super) fn poll(&mut self, now: MonoTime) -> Option<Change> {
-        let silence = now.since(self.heard);
-        if silence >= ASK_AFTER && !self.lost {
+        let silence = now.since(self.quiet_since());
+        if silence >= self.pace.ask_after() && !self.lost {
             self.next_ping = self.next_ping.min((self.last_ping + ASK_INTERVAL).max(now));
         }
-        if silence >= STALLED_AFTER && !self.stalled {
+        if silence >= self.pace.stalled_after() && !self.stalled {
             self.stalled = true;
             return Some(Change::Stalled);
         }
-        if silence >= LOST_AFTER && !self.lost {
+        if silence >= self.pace.lost_after() && !self.lost {
             self.lost = true;
-            return Some(Change::Lost(silence));
+            return Some(Change::Lost(self.silence(now)));
         }
-        (self.lost && now >= self.expiry()).then_some(Change::Expired(silence))
+        (self.lost && now >= self.expiry()).then_some(Change::Expired(self.silence(now)))
     }
 
     /// When one of the polls has something next.
@@ -201,9 +255,16 @@ impl Liveness {
         if self.lost {
             return self.next_ping.min(self.expiry());
         }
-        let silence = if self.stalled { LOST_AFTER } else { STALLED_AFTER };
-        let ask = (self.heard + ASK_AFTER).max(self.last_ping + ASK_INTERVAL);
-        self.next_ping.min(self.heard + silence).min(ask)
+        let pace = self.pace;
+        let silence = if self.stalled { pace.lost_after() } else { pace.stalled_after() };
+        let quiet = self.quiet_since();
+        let ask = (quiet + pace.ask_after()).max(self.last_ping + ASK_INTERVAL);
+        self.next_ping.min(quiet + silence).min(ask)
+    }
+
+    /// Since when silence counts.
+    fn quiet_since(&self) -> MonoTime {
+        self.heard.max(self.paced)
     }
 
     fn expiry(&self) -> MonoTime {

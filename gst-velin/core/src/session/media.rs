@@ -25,6 +25,8 @@ pub struct MediaTx {
     shared: Arc<Shared>,
     route: Arc<ArcSwap<Route>>,
     id: StreamId,
+    /// Longest packet, in bytes.
+    mtu: usize,
 }
 
 #[derive(Debug)]
@@ -35,13 +37,18 @@ struct Shared {
 }
 
 impl MediaTx {
-    pub(super) fn new(id: StreamId, sealer: Arc<Sealer>, route: Arc<ArcSwap<Route>>) -> Self {
+    pub(super) fn new(
+        id: StreamId,
+        sealer: Arc<Sealer>,
+        route: Arc<ArcSwap<Route>>,
+        mtu: usize,
+    ) -> Self {
         let shared = Shared {
             sealer: ArcSwapOption::new(Some(sealer)),
             packets: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         };
-        Self { shared: Arc::new(shared), route, id }
+        Self { shared: Arc::new(shared), route, id, mtu }
     }
 
     /// The stream's number in its session.
@@ -56,7 +63,8 @@ impl MediaTx {
     ///
     /// # Errors
     /// [`MediaError::Closed`] once the stream or its session is over; [`MediaError::Held`] while
-    /// there is no way to the peer. Neither uses up a number.
+    /// there is no way to the peer; [`MediaError::TooLarge`] if the packet would not fit
+    /// [`mtu`](Self::mtu). None of these uses up a number.
     pub fn seal(
         &self,
         header: &AudioHeader,
@@ -65,6 +73,9 @@ impl MediaTx {
     ) -> Result<(usize, Route), MediaError> {
         let guard = self.shared.sealer.load();
         let sealer = guard.as_ref().ok_or(MediaError::Closed)?;
+        if payload_len.saturating_add(MEDIA_OVERHEAD) > self.mtu {
+            return Err(MediaError::TooLarge);
+        }
         let route = **self.route.load();
         if route == Route::Held {
             return Err(MediaError::Held);
@@ -79,6 +90,19 @@ impl MediaTx {
         self.shared.packets.fetch_add(1, Ordering::Relaxed);
         self.shared.bytes.fetch_add(n as u64, Ordering::Relaxed);
         Ok((n, route))
+    }
+
+    /// Leaves out `n` packet numbers, as if that many packets had been sealed.
+    #[cfg(any(test, feature = "nonce-guard"))]
+    pub fn skip_numbers(&self, n: u64) {
+        if let Some(sealer) = &*self.shared.sealer.load() {
+            sealer.skip_numbers(n);
+        }
+    }
+
+    /// The longest packet, in bytes: a block has [`MEDIA_OVERHEAD`] less.
+    pub fn mtu(&self) -> usize {
+        self.mtu
     }
 
     /// Which way packets leave now.
@@ -115,7 +139,10 @@ pub enum MediaError {
     /// There is no way to the peer now: drop the block and go on with the next.
     #[error("there is no way to the peer now; drop the block and go on with the next")]
     Held,
-    /// The packet is too long, or the key is used up.
+    /// The packet is longer than the peer takes.
+    #[error("the block does not fit the peer's packets; put fewer frames into a block")]
+    TooLarge,
+    /// The packet is too long for the cipher, or the key is used up.
     #[error(transparent)]
     Seal(#[from] sealer::SealError),
 }

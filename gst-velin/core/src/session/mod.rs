@@ -23,17 +23,19 @@ mod opening;
 mod path;
 mod query;
 mod rekey;
+mod renewal;
 pub mod replay;
 pub mod sealer;
 mod streams;
 
 pub use asks::{AskError, AskId, MAX_ASKS};
-pub use config::{SessionConfig, Trust};
+pub use config::{Carrier, SessionConfig, Trust};
 pub use counters::SessionCounters;
 pub use event::{Ended, Event, Route};
 pub use live::{DETACHED_SILENCE, UNRENEWED_AFTER};
 pub use liveness::{EXPIRED_AFTER, LOST_AFTER, STALLED_AFTER};
 pub use media::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError, MediaTx};
+pub use renewal::RENEW_AFTER;
 pub use streams::{MAX_STREAMS, OpenStreamError};
 
 use std::collections::VecDeque;
@@ -211,7 +213,7 @@ impl Session {
         self.deframer = deframer;
     }
 
-    /// A UDP packet that carries this session's index.
+    /// A UDP packet that carries this session's index. Dropped on [`Carrier::Tcp`].
     ///
     /// Decrypts in place. Whatever is wrong with it, nothing moves unless it was sealed by the
     /// peer and never seen before.
@@ -223,6 +225,10 @@ impl Session {
         sink: &mut dyn MediaSink,
     ) {
         self.notice_wake(now);
+        if self.shell.config.carrier == Carrier::Tcp {
+            self.shell.counters.unknown_stream += 1;
+            return;
+        }
         if let Phase::Live(live) = &mut self.phase
             && let Err(ended) =
                 live.handle(&mut self.shell, now, Origin::Datagram(from), packet, sink)
@@ -309,7 +315,8 @@ impl Session {
     ///
     /// # Errors
     /// Before [`Event::Authenticated`], after the end, with 64 streams open, with a number of
-    /// formats that no peer takes, on a listener without the grant `capture-from-me`, or if the
+    /// formats that no peer takes, with a format of which a block does not fit [`mtu`](Self::mtu)
+    /// (as far as the peer's is known: [`MediaTx::seal`] looks again), on a listener without the grant `capture-from-me`, or if the
     /// peer does not ask for this name.
     pub fn open_stream(
         &mut self,

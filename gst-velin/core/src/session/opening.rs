@@ -72,7 +72,7 @@ impl Session {
             intent: Intent::Stream,
             agent: config.agent.clone(),
             name: config.name.clone(),
-            udp: config.udp,
+            udp: config.announced_udp(),
             critical: Vec::new(),
         };
         let (established, message3) =

@@ -56,6 +56,16 @@ impl Session {
         }
     }
 
+    /// The largest packet that both sides take by UDP, in bytes of UDP payload: ours from
+    /// [`SessionConfig::mtu`](super::SessionConfig::mtu) until the peer has named its own. A block
+    /// needs [`MEDIA_OVERHEAD`](super::MEDIA_OVERHEAD) bytes beside its samples.
+    pub fn mtu(&self) -> usize {
+        match &self.phase {
+            Phase::Live(live) => live.mtu(&self.shell),
+            _ => self.shell.config.mtu,
+        }
+    }
+
     /// Which way media leaves.
     pub fn route(&self) -> Option<Route> {
         match &self.phase {

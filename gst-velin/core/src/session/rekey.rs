@@ -9,6 +9,12 @@ use crate::time::MonoTime;
 /// New keys are made after this long.
 const INTERVAL: Duration = Duration::from_secs(15 * 60);
 
+/// New keys are made when a stream has sealed this many packets with one.
+const PACKETS: u64 = 1 << 32;
+
+/// Packets are counted this often.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A request that nobody answers within this long ends the session. It is never made again: the
 /// connection is reliable, and two requests under way would end in two different secrets.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,6 +26,7 @@ const POSTPONED: Duration = Duration::from_millis(100);
 pub(super) struct Rekey {
     pending: Option<Pending>,
     next: MonoTime,
+    next_count: MonoTime,
     interval: Duration,
 }
 
@@ -32,7 +39,7 @@ impl Rekey {
     /// `offset` spreads the two ends apart, so that they rarely start at once.
     pub(super) fn new(now: MonoTime, offset: Duration) -> Self {
         let interval = INTERVAL + offset;
-        Self { pending: None, next: now + interval, interval }
+        Self { pending: None, next: now + interval, next_count: now + COUNT_INTERVAL, interval }
     }
 
     /// Whether a request of ours waits for its answer.
@@ -70,6 +77,17 @@ impl Rekey {
         let secret = ephemeral(entropy);
         self.next = now + self.interval;
         Some((secret.public(), secret.agree(theirs)?))
+    }
+
+    /// Looks, at most once a second, how many packets the busiest stream has `sealed`.
+    pub(super) fn count(&mut self, now: MonoTime, sealed: impl FnOnce() -> u64) {
+        if now < self.next_count {
+            return;
+        }
+        self.next_count = now + COUNT_INTERVAL;
+        if sealed() >= PACKETS {
+            self.next = self.next.min(now);
+        }
     }
 
     /// Whether a change is due.

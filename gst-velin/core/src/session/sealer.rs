@@ -86,6 +86,11 @@ impl Sealers {
             .ok_or(Retired(stream))
     }
 
+    /// How many packets the busiest stream has sealed.
+    pub fn most_sealed(&self) -> u64 {
+        self.streams.values().flatten().map(|sealer| sealer.sealed()).max().unwrap_or(0)
+    }
+
     /// Forgets the stream's sealer for good.
     pub fn retire(&mut self, stream: StreamId) {
         self.streams.insert(stream, None);
@@ -141,6 +146,12 @@ impl Sealer {
     /// How many packets have been sealed. A rekey is due at 2^32.
     pub fn sealed(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
+    }
+
+    /// Leaves out `n` numbers, as if that many packets had been sealed.
+    #[cfg(any(test, feature = "nonce-guard"))]
+    pub fn skip_numbers(&self, n: u64) {
+        self.next.fetch_add(n, Ordering::Relaxed);
     }
 
     /// Relaxed is enough: the numbers only have to differ, and a read-modify-write sees to that.

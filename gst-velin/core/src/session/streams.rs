@@ -58,6 +58,11 @@ impl Streams {
         Some(id)
     }
 
+    /// Whether our ids have run out.
+    pub(super) fn is_used_up(&self) -> bool {
+        !StreamId(self.next_own).is_media()
+    }
+
     /// The peer offers a stream.
     pub(super) fn offered(&mut self, offer: StreamOffer) -> Result<(), OfferError> {
         let id = StreamId(offer.id);
@@ -115,6 +120,9 @@ pub enum OpenStreamError {
     /// 64 streams are open, or the session's ids are used up.
     #[error("the session has no room for another stream; close one, or start a new session")]
     NoRoom,
+    /// A block of one of the formats is longer than a packet may be.
+    #[error("a block does not fit the peer's packets; offer formats with fewer frames in a block")]
+    TooLarge,
     /// We listen, and the caller does not have the grant `capture-from-me`.
     #[error("the caller may not take sound from this device; grant it capture-from-me")]
     NotPermitted,

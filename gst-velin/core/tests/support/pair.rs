@@ -14,8 +14,8 @@ use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::identity::{Grant, Grants, Identity, Name, PublicKey};
 use velin_core::session::{
-    AskId, Ended, Event, MediaError, MediaSink, MediaTx, Role, Route, Session, SessionConfig,
-    StreamEnd, Transmit, Trust,
+    AskId, Carrier as Carriage, Ended, Event, MediaError, MediaSink, MediaTx, Role, Route, Session,
+    SessionConfig, StreamEnd, Transmit, Trust,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex, SampleRate, StreamId};
@@ -105,6 +105,10 @@ pub struct Party {
     pub expects: Option<PublicKey>,
     /// Our own key on the other side is welcome.
     pub accept_own_key: bool,
+    /// What carries its packets.
+    pub carrier: Carriage,
+    /// Largest UDP payload, both ways.
+    pub mtu: u16,
     /// Whether it has a UDP socket.
     pub udp: bool,
     /// The address of the UDP socket.
@@ -136,6 +140,8 @@ impl Setup {
                 trusts: Some(Grants::PLAY_TO_ME.with(Grant::CaptureFromMe)),
                 expects: None,
                 accept_own_key: false,
+                carrier: Carriage::Lan,
+                mtu: 1200,
                 udp: true,
                 address: address.parse().expect("an address"),
                 accepts_streams: true,
@@ -174,9 +180,10 @@ impl Setup {
             accept_own_key: own.accept_own_key,
             agent: Name::new("velin-test").ok(),
             name: Name::new("test device").ok(),
-            udp: own.udp.then(|| UdpEndpoint { port: own.address.port(), mtu: 1200 }),
+            carrier: own.carrier,
+            udp: own.udp.then(|| UdpEndpoint { port: own.address.port(), mtu: own.mtu }),
             peer_address: SocketAddr::new(peer.address.ip(), 49000),
-            mtu: 1200,
+            mtu: own.mtu.into(),
         };
         let caller = Session::caller(
             config(&self.caller, &self.listener),

@@ -24,6 +24,7 @@ use super::liveness::{Liveness, PROBE_ID};
 use super::opener::OpenError;
 use super::path::{CHALLENGE_BYTES, Paths};
 use super::rekey::Rekey;
+use super::renewal::Renewal;
 use super::sealer::Sealer;
 use super::streams::{Stream, Streams};
 use super::{MediaSink, Role, Shell};
@@ -70,8 +71,11 @@ pub(super) struct Live {
     asks: Asks,
     paths: Paths,
     route: Arc<ArcSwap<Route>>,
+    /// The largest UDP payload that the peer takes.
+    peer_mtu: Option<usize>,
     liveness: Liveness,
     rekey: Rekey,
+    renewal: Renewal,
     /// Whether the packet in hand had a PATH_CHALLENGE that was answered.
     answered_challenge: bool,
     /// The oldest PING by UDP since which none was answered.
@@ -114,8 +118,10 @@ impl Live {
             asks: Asks::new(role == Role::Caller),
             paths: Paths::default(),
             route: Arc::new(ArcSwap::from_pointee(Route::Stream)),
+            peer_mtu: None,
             liveness: Liveness::new(now),
             rekey: Rekey::new(now, Duration::from_secs(offset)),
+            renewal: Renewal::new(now),
             answered_challenge: false,
             unanswered: None,
             media_heard: None,
@@ -135,6 +141,10 @@ impl Live {
 
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.liveness.rtt()
+    }
+
+    pub(super) fn mtu(&self, shell: &Shell) -> usize {
+        self.peer_mtu.map_or(shell.config.mtu, |theirs| theirs.min(shell.config.mtu))
     }
 
     pub(super) fn route(&self) -> Route {
@@ -160,7 +170,7 @@ impl Live {
             versions: VERSIONS.to_vec(),
             agent: shell.config.agent.clone(),
             name: shell.config.name.clone(),
-            udp: shell.config.udp,
+            udp: shell.config.announced_udp(),
             streams: Vec::new(),
             critical: Vec::new(),
         };
@@ -207,6 +217,7 @@ impl Live {
                 self.probe(shell, now);
             }
         }
+        self.update_pace(shell, now);
         self.answered_challenge = false;
         for frame in Frames::new(header.stream, opened.frames) {
             let frame = frame.map_err(|e| Ended::PeerMisbehaved(e.to_string()))?;
@@ -216,6 +227,7 @@ impl Live {
     }
 
     pub(super) fn handle_timeout(&mut self, shell: &mut Shell, now: MonoTime) -> Result<(), Ended> {
+        self.update_pace(shell, now);
         self.poll_liveness(shell, now)?;
         let switched = self.epochs.handle_timeout(now);
         self.after_switch(shell, switched);
@@ -224,6 +236,10 @@ impl Live {
                 return Err(Ended::ByUs(CloseReason::new(CloseCode::REKEY_FAILED, "")));
             }
             self.rekey.forgive(now);
+        }
+        self.rekey.count(now, || self.epochs.most_sealed());
+        if self.renewal.poll(now) {
+            shell.events.push_back(Event::RenewalDue);
         }
         if self.rekey.is_due(now) && !self.start_rekey(shell, now) {
             self.rekey.postpone(now);
@@ -245,6 +261,7 @@ impl Live {
     pub(super) fn timeout(&self) -> MonoTime {
         let optional = [
             self.epochs.timeout(),
+            self.renewal.timeout(),
             self.paths.timeout(),
             self.media_heard.map(|t| t + MEDIA_SILENCE),
             self.detached_deadline().map(|(at, _)| at),

@@ -3,18 +3,29 @@
 use std::sync::Arc;
 
 use super::{HEADER, Live, Origin, UDP_UNANSWERED, seal_to, seal_to_stream};
-use crate::session::Shell;
 use crate::session::event::{Event, Route};
-use crate::session::liveness::PROBE_ID;
+use crate::session::liveness::{PROBE_ID, Pace};
+use crate::session::streams::Stream;
+use crate::session::{Carrier, Shell};
 use crate::time::MonoTime;
 use crate::wire::{UdpEndpoint, put_path_challenge, put_ping, put_pong};
 
 impl Live {
     pub(super) fn announced(&mut self, shell: &Shell, now: MonoTime, udp: Option<UdpEndpoint>) {
-        let Some(udp) = udp.filter(|u| u.port != 0 && shell.config.udp.is_some()) else { return };
+        let ours = shell.config.announced_udp();
+        let Some(udp) = udp.filter(|u| u.port != 0 && ours.is_some()) else { return };
+        self.peer_mtu = Some(usize::from(udp.mtu));
         let mut address = shell.config.peer_address;
         address.set_port(udp.port);
         self.paths.announce(now, address);
+    }
+
+    /// On carrier `tcp` nothing but media that comes in is watched closely. On UDP a PING a second
+    /// also keeps the path open.
+    pub(super) fn update_pace(&mut self, shell: &Shell, now: MonoTime) {
+        let hears = || self.streams.iter().any(|(_, s)| matches!(s, Stream::Playing));
+        let slow = shell.config.carrier == Carrier::Tcp && !hears();
+        self.liveness.set_pace(now, if slow { Pace::Slow } else { Pace::Close });
     }
 
     /// Sends every challenge that is due.

@@ -5,7 +5,7 @@ use crate::codec::StreamFormat;
 use crate::identity::{Grant, Grants, Name};
 use crate::session::asks::{AskError, AskId, AskedError, OurAsk};
 use crate::session::event::{Ended, Event};
-use crate::session::media::MediaTx;
+use crate::session::media::{MEDIA_OVERHEAD, MediaTx};
 use crate::session::streams::{OfferError, Stream};
 use crate::session::{OpenStreamError, Role, Shell};
 use crate::units::StreamId;
@@ -32,8 +32,17 @@ impl Live {
         if ask.is_some_and(|ask| !self.asks.wants(ask, name.as_str())) {
             return Err(OpenStreamError::NotAsked);
         }
+        let mtu = self.mtu(shell);
+        if formats.iter().any(|format| format.block_bytes() + MEDIA_OVERHEAD > mtu) {
+            return Err(OpenStreamError::TooLarge);
+        }
         let offers = formats.iter().map(FormatOffer::pcm).collect();
-        let id = self.streams.offer(formats).ok_or(OpenStreamError::NoRoom)?;
+        let Some(id) = self.streams.offer(formats) else {
+            if self.streams.is_used_up() && self.renewal.take() {
+                shell.events.push_back(Event::RenewalDue);
+            }
+            return Err(OpenStreamError::NoRoom);
+        };
         let offer = StreamOffer {
             id: id.0,
             dir: StreamDirection::Send,
@@ -210,7 +219,7 @@ impl Live {
             return Err(Ended::PeerMisbehaved("it chose a format that was not offered".into()));
         };
         let Some(sealer) = self.epochs.media_sealer(id) else { return Ok(()) };
-        let tx = MediaTx::new(id, sealer, self.route.clone());
+        let tx = MediaTx::new(id, sealer, self.route.clone(), self.mtu(shell));
         if let Some(stream) = self.streams.get_mut(id) {
             *stream = Stream::Outgoing { tx };
         }
