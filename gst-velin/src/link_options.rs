@@ -477,7 +477,9 @@ pub(crate) struct Figures {
     pub(crate) audio_port: u16,
     /// Callers that failed the handshake.
     pub(crate) refused: u64,
-    /// What became of callers before it.
+    /// Callers that have not authenticated yet.
+    pub(crate) at_door: u32,
+    /// What became of callers before they did.
     pub(crate) door: AdmissionCounters,
     /// Datagrams that belong to no session.
     pub(crate) unknown: u64,
@@ -499,11 +501,12 @@ impl OpenLink {
             }
             Link::Listener(listener) => {
                 let (counters, unknown) = listener.counters();
-                let (refused, door) = listener.refused();
+                let (at_door, door) = listener.door();
                 Figures {
                     peers: listener.sessions() as u32,
                     audio_port: listener.audio_port(),
-                    refused,
+                    refused: listener.refused(),
+                    at_door: at_door as u32,
                     door,
                     unknown,
                     counters,

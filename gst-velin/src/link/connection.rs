@@ -36,6 +36,9 @@ const DRAIN: Duration = Duration::from_millis(300);
 /// ever has under way.
 const MAX_PENDING: usize = 1024 * 1024;
 
+/// Media that is taken out of the queue for the TCP connection at once: some packets of any size.
+const PORTION: usize = 4 * 1024;
+
 /// One session and what its packets lead to.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -264,7 +267,10 @@ impl Connection {
             self.tcp_media.set_unsent(bytes);
         }
         tcp.out.append(&mut self.lock().pending);
-        while let Some(packet) = self.tcp_media.pop() {
+        // No more than goes out soon: what still waits in the queue can be dropped when it is old.
+        while tcp.out.len() < PORTION
+            && let Some(packet) = self.tcp_media.pop()
+        {
             frame_packet(&packet, &mut tcp.out);
         }
     }

@@ -280,11 +280,16 @@ impl Listener {
         (sum, self.udp.as_ref().map_or(0, |u| u.shared().unknown()))
     }
 
-    /// Callers that failed the handshake, and what became of others before it.
-    pub(crate) fn refused(&self) -> (u64, AdmissionCounters) {
+    /// Callers that failed the handshake.
+    pub(crate) fn refused(&self) -> u64 {
+        self.opening().map_or(0, |s| s.refused.load(Ordering::Relaxed))
+    }
+
+    /// Callers that have not authenticated yet, and what became of others.
+    pub(crate) fn door(&self) -> (usize, AdmissionCounters) {
         let Some(shared) = self.opening() else { return Default::default() };
-        let counters = lock(&shared.admission).counters();
-        (shared.refused.load(Ordering::Relaxed), counters)
+        let admission = lock(&shared.admission);
+        (admission.at_door(), admission.counters())
     }
 
     fn opening(&self) -> Option<Arc<Shared>> {

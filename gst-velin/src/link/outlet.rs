@@ -77,6 +77,11 @@ impl Outlet {
         self.tcp.unsent()
     }
 
+    /// How much audio waits for TCP at the most, and packets that waited in vain.
+    pub fn tcp_queue(&self) -> (Duration, u64) {
+        (self.tcp.queued(), self.tcp.dropped())
+    }
+
     /// How long the peer has been taking the stream.
     pub fn uptime(&self) -> Duration {
         clock::now().since(self.since)

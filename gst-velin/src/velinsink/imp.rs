@@ -459,6 +459,7 @@ impl VelinSink {
 /// What one receiver of the stream was sent.
 fn receiver(outlet: &Outlet) -> glib::SendValue {
     let (packets, bytes) = outlet.sent();
+    let (queued, dropped) = outlet.tcp_queue();
     gst::Structure::builder("application/x-velin-receiver-stats")
         .field("peer", outlet.peer().recipient())
         .field("route", route_name(outlet.route()))
@@ -466,6 +467,8 @@ fn receiver(outlet: &Outlet) -> glib::SendValue {
         .field("packets-sent", packets)
         .field("bytes-sent", bytes)
         .field("tcp-unsent-bytes", outlet.tcp_unsent())
+        .field("tcp-queued-ms", millis(queued))
+        .field("tcp-packets-dropped", dropped)
         .build()
         .to_send_value()
 }

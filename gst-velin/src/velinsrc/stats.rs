@@ -28,6 +28,7 @@ pub(super) fn structure(
         .field("peers", link.peers)
         .field("audio-port", u32::from(bound.map_or(link.audio_port, Listener::audio_port)))
         .field("streams", gst::List::from_iter(streams))
+        .field("callers-waiting", link.at_door)
         .field("callers-refused", link.refused)
         .field("callers-evicted", link.door.evicted_full + link.door.evicted_source)
         .field("callers-limited", link.door.refused_source + link.door.refused_global)

@@ -68,10 +68,6 @@ impl Pass {
     pub(super) fn source(&self) -> Source {
         self.source
     }
-
-    /// Of a connection that no bucket counts.
-    pub(super) const FREE: Self =
-        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), source: Source::Loopback, known: true };
 }
 
 /// Which bucket is empty.
