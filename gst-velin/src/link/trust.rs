@@ -14,8 +14,8 @@ use velin_core::time::MonoTime;
 
 use super::clock;
 use super::runtime::{self, RuntimeError};
-use super::store::Places;
 use super::store::trust_file::{self, TrustFileError};
+use super::store::{self, Places};
 
 /// How often the file is looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -85,6 +85,8 @@ pub struct ExpiredTrust {
     pub name: Option<Name>,
     /// Since when it is trusted no more.
     pub since: WallTime,
+    /// The trust file, if it is not the default one.
+    pub file: Option<PathBuf>,
 }
 
 impl TrustSource {
@@ -155,6 +157,7 @@ impl TrustSource {
                 key: entry.key,
                 name: entry.name.clone(),
                 since: entry.expires?,
+                file: self.path.clone(),
             }),
             Standing::Trusted(_) | Standing::Unknown => None,
         }
@@ -262,11 +265,17 @@ impl Drop for Subscription {
 
 impl fmt::Display for ExpiredTrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let recipient = self.key.recipient();
-        write!(f, "its trust expired on {}; renew it with: velin-pipe trust add ", self.since)?;
-        match &self.name {
-            Some(name) => write!(f, "{recipient} --name \"{name}\" --expires 30d"),
-            None => write!(f, "{recipient} --name NAME --expires 30d"),
+        let name = self.name.as_ref().map_or("NAME", Name::as_str);
+        write!(
+            f,
+            "its trust expired on {}; to renew it: velin-pipe trust add {} --name {} --expires 30d",
+            self.since,
+            self.key.recipient(),
+            store::quoted(Path::new(name))
+        )?;
+        match &self.file {
+            Some(file) => write!(f, " --trust-file {}", store::quoted(file)),
+            None => Ok(()),
         }
     }
 }

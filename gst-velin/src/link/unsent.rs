@@ -65,6 +65,6 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(unsent(&file), None);
         // Whatever a kernel says about UDP, it is no error to ask.
-        let _ = unsent(&UdpSocket::bind("127.0.0.1:0").unwrap());
+        let _ = unsent(UdpSocket::bind("127.0.0.1:0").unwrap());
     }
 }

@@ -51,7 +51,7 @@ pub enum ExpiryError {
 
 impl Expiry {
     /// The time it stands for. `None` is never.
-    pub(super) fn from_now(self, now: WallTime) -> Result<Option<WallTime>, ExpiryError> {
+    pub(super) fn resolve(self, now: WallTime) -> Result<Option<WallTime>, ExpiryError> {
         match self {
             Self::Never => Ok(None),
             Self::In(span) => Ok(Some(now + span)),
@@ -117,7 +117,7 @@ mod tests {
     const NOW: WallTime = WallTime::from_unix(1_795_164_000);
 
     fn at(text: &str) -> Result<Option<String>, ExpiryError> {
-        let time = text.parse::<Expiry>()?.from_now(NOW)?;
+        let time = text.parse::<Expiry>()?.resolve(NOW)?;
         Ok(time.map(|time| time.to_string()))
     }
 

@@ -117,7 +117,7 @@ fn add(
         Some(text) => Some(text.parse::<Expiry>()?),
         None => args.days.map(Expiry::days),
     };
-    let expires = expiry.map(|expiry| expiry.from_now(now)).transpose()?;
+    let expires = expiry.map(|expiry| expiry.resolve(now)).transpose()?;
     refuse_own_key(&key, surroundings)?;
     let (peer, changed) = trust_file::update_in(&surroundings.places, file, |book| {
         // The same device under the same name again: what is given changes, the rest stays.

@@ -103,7 +103,7 @@ impl Listener {
                 self.finish(who);
             }
         }
-        let sweeps = now.as_nanos() % SWEEP.as_nanos() as u64 == 0;
+        let sweeps = now.as_nanos().is_multiple_of(SWEEP.as_nanos() as u64);
         if sweeps && self.admission.next_sweep().is_some_and(|at| at <= now) {
             let evicted: Vec<_> = self.admission.sweep(now).collect();
             evicted.into_iter().for_each(|who| self.evict(who));

@@ -16,4 +16,5 @@ pub use passphrase::{Passphrase, PassphraseError, Purpose};
 pub use places::{NoHome, Places};
 pub use sealed::{MAX_WORK_FACTOR, SealedError, WORK_FACTOR, seal};
 pub use strict::UnsafePlace;
+pub(super) use strict::quoted;
 pub use trust_file::TrustFileError;
