@@ -10,8 +10,8 @@ use velin_core::identity::Identity;
 use velin_core::session::{Carrier as CoreCarrier, SessionCounters};
 
 use crate::link::{
-    AdmissionCounters, Caller, CallerSettings, DEFAULT_AUDIO_PORT, DEFAULT_PORT, Link, Listener, ListenerSettings,
-    OpenError, Opening, TrustSource,
+    AdmissionCounters, Caller, CallerSettings, DEFAULT_AUDIO_PORT, DEFAULT_PORT, Link, Listener,
+    ListenerSettings, OpenError, Opening, TrustSource,
 };
 use crate::options::{self, DEFAULT_DSCP, DEFAULT_MTU, MAX_MTU, MIN_MTU};
 use crate::uri::{VelinUri, parse_dscp};
@@ -182,7 +182,7 @@ impl LinkOptions {
     /// taken on its way to READY.
     pub(crate) fn last_state(&self, name: &str) -> gst::State {
         match (name, self.mode) {
-            ("mode", _) => gst::State::Null,
+            ("mode" | "allow" | "max-sessions", _) => gst::State::Null,
             ("identity-file" | "trust-file", _) => gst::State::Ready,
             (_, Mode::Listener) => gst::State::Null,
             (_, Mode::Caller) => gst::State::Ready,
@@ -328,51 +328,69 @@ impl LinkOptions {
     /// The properties, for an element that is `mode` by default.
     pub(crate) fn pspecs(mode: Mode) -> Vec<glib::ParamSpec> {
         let d = Self::new(mode);
+        // A listener has taken what these say on its way to READY.
+        let ready = mode == Mode::Caller;
         vec![
             glib::ParamSpecEnum::builder_with_default("mode", d.mode)
                 .nick("Mode")
                 .blurb("Whether the element connects to host or waits for callers")
                 .build(),
-            glib::ParamSpecString::builder("host")
-                .nick("Host")
-                .blurb("Name or address to call, with mode=caller")
-                .default_value(d.host.as_str())
-                .mutable_ready()
-                .build(),
-            glib::ParamSpecUInt::builder("port")
-                .nick("Port")
-                .blurb("TCP port to call, or to listen on (0 = any)")
-                .maximum(65_535)
-                .default_value(d.port.into())
-                .mutable_ready()
-                .build(),
-            glib::ParamSpecUInt::builder("audio-port")
-                .nick("Audio port")
-                .blurb("UDP port of this machine for audio (0 = any; unset: any, 49001 to listen)")
-                .maximum(65_535)
-                .default_value(d.audio_port().into())
-                .mutable_ready()
-                .build(),
-            glib::ParamSpecString::builder("bind-address")
-                .nick("Bind address")
-                .blurb("IP address of this machine to use (unset = all)")
-                .mutable_ready()
-                .build(),
-            glib::ParamSpecEnum::builder_with_default("carrier", d.carrier)
-                .nick("Carrier")
-                .blurb("How packets travel")
-                .mutable_ready()
-                .build(),
-            glib::ParamSpecString::builder("link")
-                .nick("Link")
-                .blurb("Name of the link, to share it or not (unset: shared by host and port)")
-                .mutable_ready()
-                .build(),
-            glib::ParamSpecString::builder("peer")
-                .nick("Peer")
-                .blurb("The only device that may be there, as age1… (unset = any in the trust file)")
-                .mutable_ready()
-                .build(),
+            until_ready(
+                glib::ParamSpecString::builder("host")
+                    .nick("Host")
+                    .blurb("Name or address to call, with mode=caller")
+                    .default_value(d.host.as_str()),
+                ready,
+            )
+            .build(),
+            until_ready(
+                glib::ParamSpecUInt::builder("port")
+                    .nick("Port")
+                    .blurb("TCP port to call, or to listen on (0 = any)")
+                    .maximum(65_535)
+                    .default_value(d.port.into()),
+                ready,
+            )
+            .build(),
+            until_ready(
+                glib::ParamSpecUInt::builder("audio-port")
+                    .nick("Audio port")
+                    .blurb(
+                        "UDP port of this machine for audio (0 = any; unset: any, 49001 to listen)",
+                    )
+                    .maximum(65_535)
+                    .default_value(d.audio_port().into()),
+                ready,
+            )
+            .build(),
+            until_ready(
+                glib::ParamSpecString::builder("bind-address")
+                    .nick("Bind address")
+                    .blurb("IP address of this machine to use (unset = all)"),
+                ready,
+            )
+            .build(),
+            until_ready(
+                glib::ParamSpecEnum::builder_with_default("carrier", d.carrier)
+                    .nick("Carrier")
+                    .blurb("How packets travel"),
+                ready,
+            )
+            .build(),
+            until_ready(
+                glib::ParamSpecString::builder("link")
+                    .nick("Link")
+                    .blurb("Name of the link, to share it or not (unset: shared by host and port)"),
+                ready,
+            )
+            .build(),
+            until_ready(
+                glib::ParamSpecString::builder("peer").nick("Peer").blurb(
+                    "The only device that may be there, as age1… (unset = any in the trust file)",
+                ),
+                ready,
+            )
+            .build(),
             glib::ParamSpecString::builder("identity-file")
                 .nick("Identity file")
                 .blurb("File of this device's key, made on first use (unset = the user's)")
@@ -394,30 +412,41 @@ impl LinkOptions {
                 .maximum(MAX_SESSIONS)
                 .default_value(d.max_sessions)
                 .build(),
-            glib::ParamSpecBoolean::builder("auto-reconnect")
-                .nick("Auto reconnect")
-                .blurb("Try again when the connection fails or ends, with mode=caller")
-                .default_value(d.auto_reconnect)
-                .mutable_ready()
-                .build(),
-            glib::ParamSpecUInt::builder("mtu")
-                .nick("MTU")
-                .blurb("Largest UDP payload in bytes")
-                .minimum(MIN_MTU)
-                .maximum(MAX_MTU)
-                .default_value(d.mtu)
-                .mutable_ready()
-                .build(),
-            glib::ParamSpecInt::builder("qos-dscp")
-                .nick("QoS DSCP")
-                .blurb("DSCP value of all packets (-1 = unmarked)")
-                .minimum(-1)
-                .maximum(63)
-                .default_value(d.qos_dscp)
-                .mutable_ready()
-                .build(),
+            until_ready(
+                glib::ParamSpecBoolean::builder("auto-reconnect")
+                    .nick("Auto reconnect")
+                    .blurb("Try again when the connection fails or ends, with mode=caller")
+                    .default_value(d.auto_reconnect),
+                ready,
+            )
+            .build(),
+            until_ready(
+                glib::ParamSpecUInt::builder("mtu")
+                    .nick("MTU")
+                    .blurb("Largest UDP payload in bytes")
+                    .minimum(MIN_MTU)
+                    .maximum(MAX_MTU)
+                    .default_value(d.mtu),
+                ready,
+            )
+            .build(),
+            until_ready(
+                glib::ParamSpecInt::builder("qos-dscp")
+                    .nick("QoS DSCP")
+                    .blurb("DSCP value of all packets (-1 = unmarked)")
+                    .minimum(-1)
+                    .maximum(63)
+                    .default_value(d.qos_dscp),
+                ready,
+            )
+            .build(),
         ]
     }
+}
+
+/// Marks a property as changeable in READY, or not.
+fn until_ready<B: GstParamSpecBuilderExt>(builder: B, ready: bool) -> B {
+    if ready { builder.mutable_ready() } else { builder }
 }
 
 fn wrong(e: impl std::fmt::Display) -> gst::ErrorMessage {

@@ -136,7 +136,9 @@ impl Reporter {
                     caller_refused(element, address, &ended, &text);
                 }
             }
-            LinkEvent::StreamRefused { peer, reason } => self.stream_refused(element, &peer, reason),
+            LinkEvent::StreamRefused { peer, reason } => {
+                self.stream_refused(element, &peer, reason)
+            }
             LinkEvent::StreamTaken { peer, name } => {
                 let structure = about_peer("stream-taken", &peer).field("stream", name.to_string());
                 post(element, structure.build());
@@ -161,13 +163,7 @@ impl Reporter {
     }
 
     /// There is no connection, now or for good.
-    fn failed(
-        &self,
-        element: &gst::Element,
-        short: &str,
-        text: &str,
-        retry_in: Option<Duration>,
-    ) {
+    fn failed(&self, element: &gst::Element, short: &str, text: &str, retry_in: Option<Duration>) {
         // Whoever never was connected fails to open.
         let code = if short == text { self.side.open_error() } else { self.side.error() };
         let Some(wait) = retry_in else {

@@ -311,7 +311,10 @@ enum Outcome {
     /// Something took our call and then said nothing.
     Hung(ConnectError),
     Refused(Ended),
-    Ended { peer: PeerInfo, ended: Ended },
+    Ended {
+        peer: PeerInfo,
+        ended: Ended,
+    },
 }
 
 /// The life of a link.
@@ -504,11 +507,7 @@ impl Life {
     }
 }
 
-async fn session(
-    shared: Arc<Shared>,
-    nth: Nth,
-    tell: mpsc::UnboundedSender<Report>,
-) -> Outcome {
+async fn session(shared: Arc<Shared>, nth: Nth, tell: mpsc::UnboundedSender<Report>) -> Outcome {
     let settings = &shared.settings;
     let connecting = connect::connect(&settings.host, settings.port, settings.bind, settings.dscp);
     let tcp = match connecting.await {
@@ -529,9 +528,8 @@ async fn serve(
     tcp: TcpStream,
 ) -> Result<Outcome, ConnectError> {
     let settings = &shared.settings;
-    let other = |e: std::io::Error| {
-        ConnectError::Other { to: shared.address(), detail: e.to_string() }
-    };
+    let other =
+        |e: std::io::Error| ConnectError::Other { to: shared.address(), detail: e.to_string() };
     let local = canonical(tcp.local_addr().map_err(other)?);
     let remote = canonical(tcp.peer_addr().map_err(other)?);
     let udp = shared.udp()?;
@@ -701,9 +699,9 @@ impl Driver for CallerDriver {
                     self.report(Report::Steady(self.nth));
                 }
             }
-            Some(
-                Event::Detached | Event::Lost(_) | Event::Woke(_) | Event::RenewalDue,
-            ) => self.report(Report::Shaky(self.nth)),
+            Some(Event::Detached | Event::Lost(_) | Event::Woke(_) | Event::RenewalDue) => {
+                self.report(Report::Shaky(self.nth))
+            }
             _ => {}
         }
     }

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use velin_core::handshake::packets::SessionIndex;
-use velin_core::playout::{Block, Body, ReceiverHalf};
 use velin_core::identity::PublicKey;
+use velin_core::playout::{Block, Body, ReceiverHalf};
 use velin_core::session::{
     Ended, Event, MediaSink, MediaTx, Route, Session, StreamEnd, Transmit, Trust,
 };
@@ -158,7 +158,12 @@ impl Connection {
 
     /// The trust has changed: the session ends, or goes on with what the peer may do now. Asks
     /// nothing about our own key and about `consent`, the key that a caller was told to expect.
-    pub(crate) fn judge_again(&self, trust: &dyn Trust, own: PublicKey, consent: Option<PublicKey>) {
+    pub(crate) fn judge_again(
+        &self,
+        trust: &dyn Trust,
+        own: PublicKey,
+        consent: Option<PublicKey>,
+    ) {
         self.with(|session| {
             let Some(peer) = session.peer().filter(|p| *p != own) else { return };
             match trust.grants(&peer) {

@@ -129,7 +129,9 @@ impl CarrierReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UdpAnswers => "UDP answers",
-            Self::UdpSilent => "UDP does not answer; let it through the firewalls between both ends",
+            Self::UdpSilent => {
+                "UDP does not answer; let it through the firewalls between both ends"
+            }
             Self::PeerSilent => "the peer is silent",
             Self::Chosen => "carrier=tcp",
         }

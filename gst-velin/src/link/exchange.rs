@@ -295,12 +295,8 @@ impl Exchange {
 fn may_come_back(ended: &Ended) -> bool {
     match ended {
         Ended::ByUs(reason) | Ended::ByPeer(reason) => {
-            let for_good = [
-                CloseCode::OK,
-                CloseCode::SHUTDOWN,
-                CloseCode::UNTRUSTED,
-                CloseCode::PERMISSION,
-            ];
+            let for_good =
+                [CloseCode::OK, CloseCode::SHUTDOWN, CloseCode::UNTRUSTED, CloseCode::PERMISSION];
             !for_good.contains(&reason.code)
         }
         _ => true,

@@ -31,8 +31,7 @@ impl StreamFilter {
     /// Whether the stream called `stream` of the peer called `sender` is to be played.
     pub fn takes(&self, sender: Option<&Name>, stream: &Name) -> bool {
         let fits = |pattern: &Pattern| pattern.fits(sender, stream);
-        (self.wanted.is_empty() || self.wanted.iter().any(fits))
-            && !self.unwanted.iter().any(fits)
+        (self.wanted.is_empty() || self.wanted.iter().any(fits)) && !self.unwanted.iter().any(fits)
     }
 
     /// What to ask the peer called `sender` for, so that it offers every stream this takes.

@@ -157,6 +157,14 @@ impl Hub {
         self.lock_sessions().clone()
     }
 
+    /// Whether a later session with the same peer lives.
+    pub(crate) fn is_superseded(&self, connection: &Arc<Connection>) -> bool {
+        let mut sessions = self.sessions().into_iter();
+        let peer = connection.with(|s| s.peer());
+        sessions.any(|c| Arc::ptr_eq(&c, connection))
+            && sessions.any(|c| c.with(|s| s.peer()) == peer)
+    }
+
     /// What the link does about news of its trust.
     pub(crate) fn on_trust(
         &self,
@@ -185,8 +193,7 @@ impl Hub {
         id: StreamId,
         intake: &Arc<Intake>,
     ) {
-        let playing =
-            Playing { connection: connection.clone(), id, intake: intake.clone() };
+        let playing = Playing { connection: connection.clone(), id, intake: intake.clone() };
         self.lock_playing().insert(key, playing);
     }
 
@@ -202,8 +209,7 @@ impl Hub {
     /// `key` comes no more through stream `id` of `connection`.
     pub(crate) fn stopped(&self, key: StreamKey, connection: &Arc<Connection>, id: StreamId) {
         let mut playing = self.lock_playing();
-        if playing.get(&key).is_some_and(|p| Arc::ptr_eq(&p.connection, connection) && p.id == id)
-        {
+        if playing.get(&key).is_some_and(|p| Arc::ptr_eq(&p.connection, connection) && p.id == id) {
             playing.remove(&key);
         }
     }

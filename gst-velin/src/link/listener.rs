@@ -170,9 +170,10 @@ impl Listener {
         };
         let udp = match settings.carrier {
             Carrier::Tcp => None,
-            Carrier::Lan => Some(bind_udp().map_err(|e| {
-                BindError::new("UDP", "audio-port", port, settings.bind, &e)
-            })?),
+            Carrier::Lan => Some(
+                bind_udp()
+                    .map_err(|e| BindError::new("UDP", "audio-port", port, settings.bind, &e))?,
+            ),
         };
         Ok(Arc::new(Self { settings, tcp, udp, hub: Hub::new(|| {}), open: Mutex::default() }))
     }
@@ -240,13 +241,8 @@ impl Listener {
         let _entered = runtime.enter();
         let tcp = TcpListener::from_std(tcp)?;
         runtime.spawn(server.run(tcp));
-        *open = Some(Open {
-            shared,
-            holders: 1,
-            identity: public,
-            trust_file,
-            _trust: subscription,
-        });
+        *open =
+            Some(Open { shared, holders: 1, identity: public, trust_file, _trust: subscription });
         Ok(Opening(self.clone()))
     }
 
@@ -424,8 +420,7 @@ impl Server {
                 Session::listener(config, index, Box::new(OsEntropy), clock::now())
             }),
         };
-        let mut driver =
-            ListenerDriver { server: self.clone(), place, remote, exchange: None };
+        let mut driver = ListenerDriver { server: self.clone(), place, remote, exchange: None };
         let ended = guard.connection.run(tcp, &mut driver).await;
         driver.finish(&guard.connection, ended);
     }
@@ -515,6 +510,10 @@ impl Driver for ListenerDriver {
             }
             Some(Event::Stalled) => self.tell(LinkEvent::Stalled),
             Some(Event::Recovered(silence)) => self.tell(|p| LinkEvent::Recovered(p, silence)),
+            // Its caller has made another one, and could not say so here.
+            Some(Event::Lost(_)) if self.server.hub.is_superseded(connection) => {
+                connection.close(CloseCode::SUPERSEDED);
+            }
             _ => {}
         }
     }

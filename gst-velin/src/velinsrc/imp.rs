@@ -443,9 +443,8 @@ impl VelinSrc {
 
     /// Plays what comes over the link, now that the output is known.
     fn attach(&self) -> Result<(), gst::LoggableError> {
-        let opened = self.opened().as_mut().map(|o| {
-            (o.link.clone(), o.filter.clone(), o.intake.take())
-        });
+        let opened =
+            self.opened().as_mut().map(|o| (o.link.clone(), o.filter.clone(), o.intake.take()));
         let Some((link, filter, before)) = opened else {
             return Err(gst::loggable_error!(CAT, "the element is not in PAUSED"));
         };

@@ -165,8 +165,12 @@ fn four_receivers_share_a_port_and_each_plays_its_own_streams() {
         })
         .collect();
     for (i, receiver) in receivers.iter().enumerate() {
-        let others: Vec<_> =
-            tones.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, hz)| f64::from(*hz)).collect();
+        let others: Vec<_> = tones
+            .iter()
+            .enumerate()
+            .filter(|(j, _)| *j != i)
+            .map(|(_, hz)| f64::from(*hz))
+            .collect();
         hears_only(receiver, f64::from(tones[i]), &others);
         receiver.messages().no_error();
     }
@@ -227,7 +231,11 @@ fn settings_that_contradict_each_other_on_one_link_are_an_error_that_names_them(
 
     let port = free_port();
     let _receiver = listening(&device, port, "");
-    let other = Receiver::build(&device, &format!("bind-address=127.0.0.1 port={port} qos-dscp=0"), FLOAT_STEREO);
+    let other = Receiver::build(
+        &device,
+        &format!("bind-address=127.0.0.1 port={port} qos-dscp=0"),
+        FLOAT_STEREO,
+    );
     assert!(other.line.refuses(gst::State::Ready));
     let (_, text) = other.messages().error();
     assert!(text.contains("qos-dscp"), "{text}");
@@ -277,9 +285,9 @@ fn each_stream_is_a_child_whose_volume_turns_and_stays_when_its_sender_comes_bac
     child.set_property("volume", 0.25);
     receiver.tape.rewind();
     let quarter = |level: f64| (0.045..0.055).contains(&level);
-    receiver.tape.heard("a at a quarter", |b| {
-        quarter(amplitude(b, 600.0)) && amplitude(b, 1300.0) > 0.19
-    });
+    receiver
+        .tape
+        .heard("a at a quarter", |b| quarter(amplitude(b, 600.0)) && amplitude(b, 1300.0) > 0.19);
     proxy.set_child_property("b::mute", &true.to_value());
     receiver.tape.rewind();
     receiver.tape.heard("b muted", |b| quarter(amplitude(b, 600.0)) && amplitude(b, 1300.0) < 1e-3);
@@ -371,10 +379,8 @@ fn taking_trust_back_ends_the_session_within_seconds() {
 fn a_uri_makes_a_receiver_call() {
     let device = Device::new();
     let server = server(&device, 0, 1000, "stream-name=mic");
-    let line = Line::parse(&format!(
-        "velinsrc name=src {} ! {FLOAT_STEREO} ! fakesink",
-        device.files()
-    ));
+    let line =
+        Line::parse(&format!("velinsrc name=src {} ! {FLOAT_STEREO} ! fakesink", device.files()));
     let src = line.element("src").dynamic_cast::<gst::URIHandler>().unwrap();
     let uri = format!("velin://127.0.0.1:{}/mic?mode=caller", port_of(&server));
     src.set_uri(&uri).unwrap();

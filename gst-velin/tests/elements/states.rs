@@ -257,7 +257,7 @@ fn another_output_format_in_the_middle_brings_the_senders_back() {
     receiver.tape.heard("sound", |b| rms(b) > 0.1);
     let mark = receiver.messages().mark();
     filter.set_property("caps", caps(44_100));
-    receiver.messages().element_from(mark, "peer-connected");
+    receiver.messages().element_from(mark, "stream-added");
     receiver.tape.heard("sound", |b| rms(b) > 0.1);
     receiver.messages().no_error();
     sender.messages().no_error();
