@@ -60,6 +60,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => prop_oneof![9 => 0..8000_u16, 1 => 0..65_000_u16].prop_map(Action::Outage),
         1 => any::<bool>().prop_map(Action::Wake),
         1 => any::<u8>().prop_map(Action::Spoof),
+        1 => any::<(bool, bool)>().prop_map(|(a, b)| Action::EndTcp(a, b)),
         1 => (any::<bool>(), 0..20_000_u16).prop_map(|(a, b)| Action::Suspend(a, b)),
         2 => (any::<bool>(), 1..9_u16).prop_map(|(a, b)| Action::Rebind(a, b)),
         3 => any::<bool>().prop_map(Action::Rekey),
@@ -67,7 +68,6 @@ fn action() -> impl Strategy<Value = Action> {
         1 => any::<(bool, u8)>().prop_map(|(a, b)| Action::Remove(a, b)),
         1 => prop_oneof![
             Just(Action::CutTcp),
-            any::<(bool, bool)>().prop_map(|(a, b)| Action::EndTcp(a, b)),
             Just(Action::DamageTcp),
             any::<bool>().prop_map(Action::Close),
         ],
