@@ -16,10 +16,6 @@ use crate::units::StreamId;
 /// How long packets of the epoch before are still opened.
 const OLD_EPOCH_LIFETIME: Duration = Duration::from_secs(5);
 
-/// After the new keys are known, the side that did not ask for them uses them after this long
-/// even if no packet under them arrived.
-const SWITCH_ANYWAY: Duration = Duration::from_secs(1);
-
 /// The keys of one session.
 pub(super) struct Epochs {
     send: Direction,
@@ -31,7 +27,6 @@ pub(super) struct Epochs {
     path: Arc<Sealer>,
     /// What incoming packets may be sealed with: at most the old, the current and the next epoch.
     rx: Vec<Rx>,
-    switch_at: Option<MonoTime>,
 }
 
 /// The receiving side of one epoch. The secrets are wiped when it is dropped.
@@ -62,16 +57,8 @@ impl Epochs {
         secrets: EpochSecrets,
     ) -> Self {
         let (sealers, control, path) = sealers(&secrets, send, peer_index);
-        let mut this = Self {
-            send,
-            index,
-            peer_index,
-            sealers,
-            control,
-            path,
-            rx: vec![Rx::new(secrets)],
-            switch_at: None,
-        };
+        let mut this =
+            Self { send, index, peer_index, sealers, control, path, rx: vec![Rx::new(secrets)] };
         this.listen(StreamId::CONTROL);
         this.listen(StreamId::PATH);
         this
@@ -152,8 +139,9 @@ impl Epochs {
     }
 
     /// The next epoch's secret was agreed; its packets are opened from now on. The side that
-    /// asked sends in it at once, the other when the first such packet arrives.
-    pub(super) fn agree(&mut self, now: MonoTime, dh: &SharedSecret, at_once: bool) -> Switched {
+    /// asked sends in it at once. The other waits for the first such packet, however long that
+    /// takes: until then its answer may still be under way, and the peer could open nothing.
+    pub(super) fn agree(&mut self, dh: &SharedSecret, at_once: bool) -> Switched {
         let current = self.epoch();
         let secrets = self.newest().secrets.next(dh, None);
         let streams: Vec<_> = self.newest().openers.keys().copied().collect();
@@ -163,23 +151,16 @@ impl Epochs {
         for id in streams {
             self.listen(id);
         }
-        if at_once {
-            return self.switch();
-        }
-        self.switch_at = Some(now + SWITCH_ANYWAY);
-        Switched(false)
+        if at_once { self.switch() } else { Switched(false) }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: MonoTime) -> Switched {
+    /// Wipes the keys whose time is over.
+    pub(super) fn handle_timeout(&mut self, now: MonoTime) {
         self.rx.retain(|rx| rx.expires.is_none_or(|t| now < t));
-        if self.switch_at.is_some_and(|t| t <= now) {
-            return self.switch();
-        }
-        Switched(false)
     }
 
     pub(super) fn timeout(&self) -> Option<MonoTime> {
-        self.rx.iter().filter_map(|rx| rx.expires).chain(self.switch_at).min()
+        self.rx.iter().filter_map(|rx| rx.expires).min()
     }
 
     fn newest(&self) -> &Rx {
@@ -188,7 +169,6 @@ impl Epochs {
     }
 
     fn switch(&mut self) -> Switched {
-        self.switch_at = None;
         if !self.is_switching() {
             return Switched(false);
         }

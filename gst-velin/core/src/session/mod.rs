@@ -13,6 +13,7 @@ mod counters;
 mod epochs;
 mod event;
 pub mod header;
+mod io;
 mod live;
 mod liveness;
 mod media;
@@ -32,6 +33,7 @@ pub use asks::{AskError, AskId, MAX_ASKS};
 pub use config::{Carrier, SessionConfig, Trust};
 pub use counters::SessionCounters;
 pub use event::{Ended, Event, Route};
+pub use io::{MediaSink, Role, StreamEnd, Transmit};
 pub use live::{DETACHED_SILENCE, UNRENEWED_AFTER};
 pub use liveness::{EXPIRED_AFTER, LOST_AFTER, STALLED_AFTER};
 pub use media::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError, MediaTx};
@@ -53,59 +55,11 @@ use crate::identity::{Grants, Name};
 use crate::time::MonoTime;
 use crate::units::StreamId;
 use crate::wire::{
-    AudioFrame, CloseCode, CloseReason, Deframer, MAX_FORMATS, NameGlob, Report, StreamUuid,
-    frame_packet,
+    CloseCode, CloseReason, Deframer, MAX_FORMATS, NameGlob, StreamUuid, frame_packet,
 };
 
 /// A peer has this long to finish the handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Who connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The calling side: the Noise initiator.
-    Caller,
-    /// The listening side: the Noise responder.
-    Listener,
-}
-
-/// How a TCP connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// The other side closed or reset it: its process is gone, or somebody on the way did that.
-    Closed,
-    /// Our system gave it up, or there was an error on our side.
-    TimedOut,
-}
-
-/// Something to be sent.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Transmit {
-    /// These bytes go into the TCP connection, in order.
-    Stream(Vec<u8>),
-    /// This packet goes to `to` by UDP.
-    Datagram {
-        /// Where to.
-        to: SocketAddr,
-        /// The packet.
-        packet: Vec<u8>,
-    },
-}
-
-/// Takes what arrives on media streams. Called on the thread that handed in the packet.
-pub trait MediaSink {
-    /// A block of `stream`, authenticated and never seen before under its packet's number. The
-    /// same *block* may come again, as a copy or over another path.
-    fn audio(&mut self, stream: StreamId, frame: &AudioFrame<'_>);
-
-    /// How the receiver of our `stream` fares.
-    fn report(&mut self, _stream: StreamId, _report: &Report) {}
-}
-
-/// Takes nothing.
-impl MediaSink for () {
-    fn audio(&mut self, _: StreamId, _: &AudioFrame<'_>) {}
-}
 
 /// One session. See the module's documentation.
 pub struct Session {

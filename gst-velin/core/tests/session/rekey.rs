@@ -4,6 +4,7 @@ use velin_core::session::{Event, Role};
 use velin_core::wire::AudioFlags;
 
 use crate::support::pair::{Caller, Listener, Pair, Setup, other, seal};
+use crate::support::rng::Rng;
 use crate::support::{at, ms};
 
 fn epochs(pair: &Pair, role: Role) -> Vec<u32> {
@@ -208,4 +209,66 @@ fn three_epochs_are_open_while_a_change_is_under_way() {
     assert!(pair.end(Listener).blocks(id).contains(&100));
     pair.run_until(at(2000));
     assert_eq!(epochs(&pair, Listener), [1, 2]);
+}
+
+#[test]
+fn a_thousand_changes_over_a_stalling_connection_lose_nothing_at_all() {
+    let mut setup = Setup::new();
+    // UDP loses nothing and keeps no order: 20 ms, 20 ms more or less.
+    setup.udp.delay = ms(0);
+    setup.udp.reorder = 1.0;
+    setup.udp.reorder_by = ms(40);
+    let mut rng = Rng::new(0x57A11);
+    let mut pair = setup.open();
+    pair.run_until_udp(Caller);
+    pair.run_until_udp(Listener);
+    let up = pair.play(Caller, ms(10));
+    let down = pair.play(Listener, ms(13));
+    let mut asked = 0;
+    while epochs(&pair, Caller).len() < 1000 {
+        let now = pair.now;
+        pair.tcp.outages = vec![(now, now + ms(rng.below(900)))];
+        if rng.chance(0.7) {
+            pair.session([Caller, Listener][asked % 2]).rekey(now);
+            asked += 1;
+        }
+        pair.run_for(ms(20 + rng.below(600)));
+        assert!(asked < 20_000, "{:?}", epochs(&pair, Caller).len());
+    }
+    pair.tcp.outages.clear();
+    let (sent_up, sent_down) = (pair.stop(Caller)[&up], pair.stop(Listener)[&down]);
+    pair.run_for(ms(2000));
+    for (role, id, sent) in [(Caller, down, sent_down), (Listener, up, sent_up)] {
+        let end = pair.end(role);
+        assert!(end.ended().is_none(), "{:?}", end.ended());
+        assert_eq!(end.heard.blocks[&id].len(), sent as usize, "each block once, {role:?}");
+        assert_eq!((end.blocks(id).len(), end.heard.wrong), (sent as usize, 0));
+        let counters = end.session.counters();
+        assert_eq!((counters.wrong_epoch, counters.forged, counters.replayed), (0, 0, 0));
+        assert_eq!(end.count(|e| matches!(e, Event::Stalled)), 0);
+    }
+}
+
+#[test]
+fn who_did_not_ask_waits_for_the_new_keys_however_long_its_answer_takes() {
+    for (seed, asks) in [(1, Caller), (2, Listener)] {
+        let mut pair = Setup::seeded(0xACC0 + seed).open();
+        let ids = [pair.play(Listener, ms(5)), pair.play(Caller, ms(5))];
+        pair.run_until(at(2000));
+        pair.session(asks).rekey(at(2000));
+        // The request arrives; the answer is held back for twenty seconds.
+        pair.run_until(at(2001));
+        pair.tcp.outages.push((at(2001), at(22_000)));
+        pair.run_until(at(21_900));
+        for role in [Caller, Listener] {
+            assert!(epochs(&pair, role).is_empty(), "{role:?}");
+            let late = pair.end(role).blocks(ids[role as usize]);
+            assert!(late.last() > Some(&3900), "{role:?} still hears everything");
+            assert_eq!(pair.session(role).counters().wrong_epoch, 0);
+        }
+        pair.run_until(at(22_100));
+        for role in [Caller, Listener] {
+            assert_eq!(epochs(&pair, role), [1]);
+        }
+    }
 }

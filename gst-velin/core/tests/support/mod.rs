@@ -1,11 +1,14 @@
 //! What the integration tests share: a seeded network, and two sessions joined by it in virtual
 //! time.
-#![allow(dead_code, unreachable_pub)] // Every test crate uses its own part.
+#![allow(dead_code, unreachable_pub, unused_imports)] // Every test crate uses its own part.
 
 pub mod netem;
 pub mod pair;
 pub mod rng;
 pub mod rogue;
+pub mod setup;
+pub mod sound;
+pub mod way;
 
 use std::time::Duration;
 

@@ -4,242 +4,31 @@
 //! what is to be sent and what happened until there is no more, then wait for the next packet or
 //! for `poll_timeout`, whichever comes first.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::panic::Location;
-use std::sync::Arc;
 use std::time::Duration;
 
-use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
-use velin_core::handshake::packets::SessionIndex;
-use velin_core::identity::{Grant, Grants, Identity, Name, PublicKey};
+use velin_core::identity::{Name, PublicKey};
 use velin_core::session::{
-    AskId, Carrier as Carriage, Ended, Event, MediaError, MediaSink, MediaTx, Role, Route, Session,
-    SessionConfig, StreamEnd, Transmit, Trust,
+    AskId, Ended, Event, MediaError, MediaTx, Role, Route, Session, StreamEnd, Transmit,
 };
 use velin_core::time::MonoTime;
-use velin_core::units::{BlockIndex, FrameIndex, SampleRate, StreamId};
-use velin_core::wire::{
-    AudioFlags, AudioFrame, AudioHeader, CloseCode, Hex, Report, StreamUuid, UdpEndpoint,
-    frame_packet,
-};
+use velin_core::units::StreamId;
+use velin_core::wire::{AudioFlags, CloseCode, Hex, StreamUuid, frame_packet};
 
-use super::ms;
-use super::netem::{Netem, Outages, Packet, Settings};
-use super::rng::Rng;
+use super::netem::{Netem, Outages, Packet};
 
+pub use super::setup::{Party, Setup};
+pub use super::sound::{Heard, PAYLOAD, format, payload, seal, ts};
+pub use super::way::{Attacker, Carrier, Tcp, Wire};
 pub use Role::{Caller, Listener};
-
-/// Bytes of audio in a test block.
-pub const PAYLOAD: usize = 64;
-
-/// What travels, as an attacker between the two sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wire {
-    /// When.
-    pub now: MonoTime,
-    /// Towards whom.
-    pub to: Role,
-    /// In what.
-    pub carrier: Carrier,
-    /// The bytes: of TCP, whatever was written at once.
-    pub bytes: Vec<u8>,
-}
-
-/// The two ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carrier {
-    /// Bytes in order.
-    Tcp,
-    /// A datagram with its addresses.
-    Udp {
-        /// Source.
-        from: SocketAddr,
-        /// Destination.
-        to: SocketAddr,
-    },
-}
-
-impl Wire {
-    /// The whole packets inside a piece of TCP.
-    pub fn packets(&self) -> Vec<Vec<u8>> {
-        if self.carrier != Carrier::Tcp {
-            return vec![self.bytes.clone()];
-        }
-        let (mut rest, mut out) = (&self.bytes[..], Vec::new());
-        while let [a, b, tail @ ..] = rest {
-            let (packet, after) = tail.split_at(usize::from(u16::from_be_bytes([*a, *b])));
-            out.push(packet.to_vec());
-            rest = after;
-        }
-        out
-    }
-}
-
-/// Sees everything; gives what goes on in its stead.
-pub type Attacker = Box<dyn FnMut(Wire) -> Vec<Wire> + Send>;
-
-/// How two sessions start. Every field may be changed before [`build`](Self::build).
-pub struct Setup {
-    /// Everything random follows from it.
-    pub seed: u64,
-    /// The caller's side.
-    pub caller: Party,
-    /// The listener's side.
-    pub listener: Party,
-    /// The UDP network, both ways.
-    pub udp: Settings,
-    /// One-way delay of the TCP connection.
-    pub tcp_delay: Duration,
-    /// Between the two.
-    pub attacker: Option<Attacker>,
-}
-
-/// One side's settings.
-pub struct Party {
-    /// Secret of the device key.
-    pub secret: [u8; 32],
-    /// What the other's key may do here; `None`: a stranger.
-    pub trusts: Option<Grants>,
-    /// `peer=`.
-    pub expects: Option<PublicKey>,
-    /// Our own key on the other side is welcome.
-    pub accept_own_key: bool,
-    /// What carries its packets.
-    pub carrier: Carriage,
-    /// Largest UDP payload, both ways.
-    pub mtu: u16,
-    /// Whether it has a UDP socket.
-    pub udp: bool,
-    /// The address of the UDP socket.
-    pub address: SocketAddr,
-    /// Takes every offered stream it can play.
-    pub accepts_streams: bool,
-}
-
-impl Setup {
-    /// Two devices that trust each other, 1 ms apart. The seed is the place this is called from.
-    #[track_caller]
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        let place = Location::caller();
-        let seed = place.file().bytes().fold(u64::from(place.line()), |seed, byte| {
-            (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
-        Self::seeded(seed ^ u64::from(place.column()) << 48)
-    }
-
-    /// As [`new`](Self::new), from a seed.
-    pub fn seeded(seed: u64) -> Self {
-        let mut rng = Rng::new(seed).fork(1);
-        let mut party = |address: &str| {
-            let mut secret = [0; 32];
-            velin_core::entropy::Entropy::fill(&mut rng, &mut secret);
-            Party {
-                secret,
-                trusts: Some(Grants::PLAY_TO_ME.with(Grant::CaptureFromMe)),
-                expects: None,
-                accept_own_key: false,
-                carrier: Carriage::Lan,
-                mtu: 1200,
-                udp: true,
-                address: address.parse().expect("an address"),
-                accepts_streams: true,
-            }
-        };
-        Self {
-            seed,
-            caller: party("192.0.2.1:50001"),
-            listener: party("192.0.2.2:49001"),
-            udp: Settings { delay: ms(1), ..Settings::default() },
-            tcp_delay: ms(1),
-            attacker: None,
-        }
-    }
-
-    /// With something between the two.
-    #[must_use]
-    pub fn attacked(mut self, attacker: impl FnMut(Wire) -> Vec<Wire> + Send + 'static) -> Self {
-        self.attacker = Some(Box::new(attacker));
-        self
-    }
-
-    /// Both sessions exist; nothing has been sent.
-    pub fn build(self) -> Pair {
-        let now = MonoTime::ZERO;
-        let rng = Rng::new(self.seed);
-        let index = |purpose| {
-            let random = rng.fork(purpose).next() as u32;
-            SessionIndex::new(random | 1).expect("not zero")
-        };
-        let keys = [self.caller.key(), self.listener.key()];
-        let config = |own: &Party, peer: &Party| SessionConfig {
-            identity: Arc::new(Identity::from_secret(own.secret)),
-            trust: Arc::new(Book(own.trusts.map(|grants| (peer.key(), grants)))),
-            expected_peer: own.expects,
-            accept_own_key: own.accept_own_key,
-            agent: Name::new("velin-test").ok(),
-            name: Name::new("test device").ok(),
-            carrier: own.carrier,
-            udp: own.udp.then(|| UdpEndpoint { port: own.address.port(), mtu: own.mtu }),
-            peer_address: SocketAddr::new(peer.address.ip(), 49000),
-            mtu: own.mtu.into(),
-        };
-        let caller = Session::caller(
-            config(&self.caller, &self.listener),
-            index(2),
-            Box::new(rng.fork(3)),
-            now,
-        );
-        let listener = Session::listener(
-            config(&self.listener, &self.caller),
-            index(4),
-            Box::new(rng.fork(5)),
-            now,
-        );
-        Pair {
-            now,
-            ends: [End::new(caller, &self.caller), End::new(listener, &self.listener)],
-            keys,
-            udp: [Netem::new(self.udp.clone(), self.seed ^ 6), Netem::new(self.udp, self.seed ^ 7)],
-            udp_blocked: [false; 2],
-            stopped: [MonoTime::ZERO; 2],
-            tcp: Tcp { delay: self.tcp_delay, ..Tcp::default() },
-            attacker: self.attacker,
-            record: None,
-            astray: Vec::new(),
-        }
-    }
-
-    /// Both sessions, open.
-    pub fn open(self) -> Pair {
-        let mut pair = self.build();
-        pair.run_until_open();
-        pair
-    }
-}
-
-impl Party {
-    /// The device key.
-    pub fn key(&self) -> PublicKey {
-        Identity::from_secret(self.secret).public()
-    }
-}
-
-struct Book(Option<(PublicKey, Grants)>);
-
-impl Trust for Book {
-    fn grants(&self, peer: &PublicKey) -> Option<Grants> {
-        self.0.filter(|(key, _)| key == peer).map(|(_, grants)| grants)
-    }
-}
 
 /// Two sessions and what is between them.
 pub struct Pair {
     /// The time.
     pub now: MonoTime,
-    ends: [End; 2],
-    keys: [PublicKey; 2],
+    pub(super) ends: [End; 2],
+    pub(super) keys: [PublicKey; 2],
     /// The UDP networks towards the caller and towards the listener.
     pub udp: [Netem; 2],
     /// Whether UDP towards the caller, towards the listener, is filtered.
@@ -250,7 +39,7 @@ pub struct Pair {
     pub tcp: Tcp,
     /// Between the two.
     pub attacker: Option<Attacker>,
-    record: Option<Vec<Wire>>,
+    pub(super) record: Option<Vec<Wire>>,
     /// Datagrams to addresses where neither of the two is.
     pub astray: Vec<Wire>,
 }
@@ -274,31 +63,6 @@ pub struct End {
     seen: usize,
 }
 
-/// Blocks by stream, as they came.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// Number of each block, in order of arrival; each payload was right.
-    pub blocks: BTreeMap<StreamId, Vec<u32>>,
-    /// Blocks whose content nobody sent.
-    pub wrong: u64,
-    /// Reports.
-    pub reports: Vec<(StreamId, Report)>,
-}
-
-impl MediaSink for Heard {
-    fn audio(&mut self, stream: StreamId, frame: &AudioFrame<'_>) {
-        let block = frame.header.block.0;
-        if frame.payload != payload(stream, block) || frame.header.ts.0 != ts(block) {
-            self.wrong += 1;
-        }
-        self.blocks.entry(stream).or_default().push(block);
-    }
-
-    fn report(&mut self, stream: StreamId, report: &Report) {
-        self.reports.push((stream, *report));
-    }
-}
-
 /// Sends a block of one stream at a steady pace.
 struct Player {
     tx: MediaTx,
@@ -307,44 +71,8 @@ struct Player {
     block: u32,
 }
 
-/// The connection: bytes in order, late perhaps, never lost.
-#[derive(Debug, Default)]
-pub struct Tcp {
-    /// One way.
-    pub delay: Duration,
-    /// Nothing passes from, up to.
-    pub outages: Vec<(MonoTime, MonoTime)>,
-    /// Towards caller, towards listener: bytes, or the end of the connection.
-    queues: [VecDeque<(MonoTime, Result<Vec<u8>, StreamEnd>)>; 2],
-    last_due: [MonoTime; 2],
-}
-
-impl Tcp {
-    fn send(&mut self, now: MonoTime, to: Role, bytes: Result<Vec<u8>, StreamEnd>) {
-        let due = (now + self.delay).max(self.last_due[to as usize]);
-        self.last_due[to as usize] = due;
-        self.queues[to as usize].push_back((due, bytes));
-    }
-
-    /// When what waits is due, an outage being over.
-    fn timeout(&self, to: Role) -> Option<MonoTime> {
-        let mut due = self.queues[to as usize].front()?.0;
-        for (from, until) in &self.outages {
-            if *from <= due && due < *until {
-                due = *until + self.delay;
-            }
-        }
-        Some(due)
-    }
-
-    fn poll(&mut self, now: MonoTime, to: Role) -> Option<Result<Vec<u8>, StreamEnd>> {
-        self.timeout(to).filter(|due| *due <= now)?;
-        self.queues[to as usize].pop_front().map(|(_, bytes)| bytes)
-    }
-}
-
 impl End {
-    fn new(session: Session, party: &Party) -> Self {
+    pub(super) fn new(session: Session, party: &Party) -> Self {
         Self {
             session,
             address: party.address,
@@ -771,37 +499,4 @@ pub fn other(role: Role) -> Role {
         Caller => Listener,
         Listener => Caller,
     }
-}
-
-/// The format of every test stream: 16 frames of S16LE stereo.
-pub fn format() -> StreamFormat {
-    StreamFormat {
-        sample: SampleFormat::S16Le,
-        rate: SampleRate::HZ_48000,
-        map: ChannelMap::stereo(),
-        frames_per_block: 16,
-    }
-}
-
-/// The one right content of a block.
-pub fn payload(stream: StreamId, block: u32) -> [u8; PAYLOAD] {
-    let mut rng = Rng::new(u64::from(stream.0) << 32 | u64::from(block));
-    let mut bytes = [0; PAYLOAD];
-    velin_core::entropy::Entropy::fill(&mut rng, &mut bytes);
-    bytes
-}
-
-/// The one right position of a block.
-pub fn ts(block: u32) -> u64 {
-    u64::from(block) * 16
-}
-
-/// Seals a test block.
-pub fn seal(tx: &MediaTx, block: u32, flags: AudioFlags) -> Result<(Vec<u8>, Route), MediaError> {
-    let mut packet = vec![0; 48 + PAYLOAD];
-    packet[32..32 + PAYLOAD].copy_from_slice(&payload(tx.id(), block));
-    let header = AudioHeader { flags, block: BlockIndex(block), ts: FrameIndex(ts(block)) };
-    let (length, route) = tx.seal(&header, PAYLOAD, &mut packet)?;
-    packet.truncate(length);
-    Ok((packet, route))
 }

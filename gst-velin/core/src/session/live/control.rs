@@ -1,10 +1,10 @@
 //! The control stream: its messages, and the change of keys they agree on.
 
-use super::{HEADER, Live, seal_to_stream};
+use super::{HEADER, Live, seal_to, seal_to_stream};
 use crate::identity::PublicKey;
 use crate::session::asks::AskId;
 use crate::session::epochs::Switched;
-use crate::session::event::{Ended, Event};
+use crate::session::event::{Ended, Event, Route};
 use crate::session::liveness::PROBE_ID;
 use crate::session::streams::Stream;
 use crate::session::{Role, Shell};
@@ -105,7 +105,7 @@ impl Live {
             .ok_or_else(|| Ended::PeerMisbehaved("a low-order key".into()))?;
         // The answer still goes out under the old keys.
         self.say(shell, &Message::RekeyAck { epoch, public: Hex(ours.0) });
-        let switched = self.epochs.agree(now, &secret, false);
+        let switched = self.epochs.agree(&secret, false);
         self.after_switch(shell, switched);
         Ok(())
     }
@@ -127,12 +127,16 @@ impl Live {
             .rekey
             .finish(now, &PublicKey(public.0))
             .ok_or_else(|| Ended::PeerMisbehaved("a low-order key".into()))?;
-        let switched = self.epochs.agree(now, &secret, true);
+        let switched = self.epochs.agree(&secret, true);
         self.after_switch(shell, switched);
-        // The first packet under the new keys lets the peer follow.
+        // The first packet under the new keys lets the peer follow. By UDP it comes sooner, by
+        // TCP it comes for certain.
         let mut packet = vec![0; HEADER];
         put_ping(PROBE_ID, now.as_nanos(), &mut packet);
-        self.send_path(shell, packet);
+        if let Route::Datagram(to) = self.route() {
+            seal_to(shell, self.epochs.path(), packet.clone(), to);
+        }
+        seal_to_stream(shell, self.epochs.path(), packet);
         Ok(())
     }
 

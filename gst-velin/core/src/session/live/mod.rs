@@ -229,8 +229,7 @@ impl Live {
     pub(super) fn handle_timeout(&mut self, shell: &mut Shell, now: MonoTime) -> Result<(), Ended> {
         self.update_pace(shell, now);
         self.poll_liveness(shell, now)?;
-        let switched = self.epochs.handle_timeout(now);
-        self.after_switch(shell, switched);
+        self.epochs.handle_timeout(now);
         if self.rekey.is_hopeless(now) {
             if !self.is_lost() && !self.is_detached() {
                 return Err(Ended::ByUs(CloseReason::new(CloseCode::REKEY_FAILED, "")));
