@@ -7,6 +7,7 @@ mod attack;
 mod chaos;
 mod close;
 mod handshake;
+mod hostile;
 mod liveness;
 mod path;
 mod rekey;
