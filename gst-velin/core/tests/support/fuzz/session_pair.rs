@@ -152,7 +152,7 @@ impl Run {
         let role = ROLES[usize::from(op >> 7)];
         match op & 0x7F {
             0..8 => self.pair.run_for(ms(u64::from(data.u8()))),
-            8..12 => self.play(20 * (1 + u64::from(data.u8()))),
+            8..12 => self.play(20 * (1 + u64::from(data.u8())), 20),
             12..16 => {
                 let settings = network(data);
                 for net in &mut self.pair.udp {
@@ -244,11 +244,11 @@ impl Run {
         }
     }
 
-    /// A block of every stream every 20 ms, for `time` ms.
-    fn play(&mut self, time: u64) {
-        for _ in 0..time / 20 {
+    /// A block of every stream every `step` ms, for `time` ms.
+    fn play(&mut self, time: u64, step: u64) {
+        for _ in 0..time / step {
             self.send(1);
-            self.pair.run_for(ms(20));
+            self.pair.run_for(ms(step));
         }
     }
 
@@ -299,7 +299,8 @@ impl Run {
             net.settings = Settings { delay: ms(1), ..Settings::default() };
         }
         self.pair.tcp.outages.clear();
-        self.play(12_000);
+        // Long enough for the slowest probe; a block often enough that its absence is noticed.
+        self.play(12_000, 100);
         if !locked(&self.middle).touched {
             self.assert_agreed();
         }
@@ -319,7 +320,7 @@ impl Run {
         let closed = ROLES.map(|role| self.pair.session(role).is_closed());
         assert_eq!(closed[0], closed[1], "{:?}", events(&self.pair));
         let before: Vec<_> = self.streams.iter().map(|(_, _, next)| *next).collect();
-        self.play(400);
+        self.play(200, 20);
         self.pair.run_for(ms(100));
         for ((from, id, sent), before) in self.streams.iter().zip(before) {
             let heard = self.pair.end(other(*from)).blocks(*id);
