@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
+use velin_core::codec::{ChannelMap, MIN_BLOCK_FRAMES, SampleFormat, StreamFormat};
 use velin_core::playout::{
     Block, Body, Mixer, OutputFormat, PlayerId, PlayoutDelay, ReceiverHalf, RenderTime,
     StreamCounters, StreamSettings, stream,
@@ -14,7 +14,7 @@ use velin_core::units::{BlockIndex, Channels, FrameIndex, SampleRate};
 use super::bytes::Bytes;
 
 /// Actions that are followed.
-const MAX_ACTIONS: usize = 400;
+const MAX_ACTIONS: usize = 200;
 /// Streams at a time.
 const MAX_STREAMS: usize = 4;
 
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
                 37 => mixer.remove(peer.id),
                 38..40 => now += u64::from(data.u32()),
                 _ => {
-                    let frames = usize::from(data.u16() % 1200);
+                    let frames = usize::from(data.u16() % 600);
                     let mut out = vec![f32::NAN; frames * channels];
                     let when = RenderTime { mono: MonoTime::from_nanos(now) };
                     let rendered = mixer.render(when, &mut out);
@@ -90,11 +90,12 @@ impl Peer {
         };
         let delay = match data.u8() {
             0..100 => PlayoutDelay::Auto,
-            n => PlayoutDelay::Fixed(Duration::from_millis(13 * u64::from(n - 100))),
+            n => PlayoutDelay::Fixed(Duration::from_millis(2 * u64::from(n - 100))),
         };
-        let frames = u32::from(data.u8()) + 1;
+        let frames = MIN_BLOCK_FRAMES + u32::from(data.u8());
         let format = StreamFormat { sample, rate, map, frames_per_block: frames };
-        if format.block_bytes() > 1152 {
+        // A stream holds its delay in blocks; short ones at a high rate only cost time here.
+        if format.block_bytes() > 1152 || format.block_duration() < Duration::from_micros(300) {
             return None;
         }
         let exact = how & 0x80 != 0;

@@ -37,9 +37,9 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "packet_pre_auth" => packet_pre_auth(),
         "playout_ops" => lists(&[
             // One stream at the output's rate: packets and periods in turn, then a gap.
-            &[0, 0, 0, 119, 5, 1, 0, 48, 0, 120, 5, 2, 0, 48, 0, 120, 3, 4, 9, 0, 48, 1, 224],
+            &[0, 2, 0, 104, 5, 1, 0, 48, 0, 120, 5, 2, 0, 48, 0, 120, 3, 4, 9, 0, 48, 1, 224],
             // Another rate, a fixed delay, silence, the end.
-            &[1, 1, 110, 109, 5, 1, 0, 28, 0, 200, 48, 4, 0, 36, 48, 4, 0],
+            &[1, 1, 110, 94, 5, 1, 0, 28, 0, 200, 48, 4, 0, 36, 48, 4, 0],
         ]),
         "recipient" => recipient(),
         "session_pair" => lists(&[
@@ -53,6 +53,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             // From the first byte on through a bad network.
             &[3, 0, 12, 60, 80, 80, 80, 80, 0, 200, 40, 24, 30, 8, 200, 32, 178, 1, 8, 255],
             &[4, 40, 0, 200],
+            // A victim's address, once, and then silence from there.
+            &[5, 8, 8, 100, 70, 1, 8, 59, 16, 1, 8, 255],
         ]),
         "session_rogue" => session_rogue(),
         "tcp_deframer" => tcp_deframer(),
@@ -145,7 +147,7 @@ fn frames_post_auth() -> Vec<Vec<u8>> {
         with(MEDIA, &|out| out.extend([2, 1, 0, 2, 0, 0, 0, 9, 4, 1, 0, 0, 5, 6])),
         with(MEDIA, &|out| out.extend([3, 1, 0, 0, 0, 0, 0, 1, 0, 3])),
         with(MEDIA, &|out| {
-            out.extend(Report { lost: 3, drift_ppb: -5, ..Report::default() }.encode())
+            out.extend(Report { lost: 3, late: 4, drift_ppb: -5, ..Report::default() }.encode())
         }),
         with(MEDIA, &|out| out.extend([&[7][..], &[1; 27]].concat())),
         with(MEDIA, &|out| out.extend([0x41, 0, 0, 2, 9, 9, 0, 0, 0])),
@@ -254,6 +256,8 @@ fn tcp_deframer() -> Vec<Vec<u8>> {
         [&[7, 1, 2, 50][..], &connection].concat(),
         [&[3, 200][..], &long].concat(),
         [&[2, 3][..], &[0, 1, 9, 0, 2, 8, 8, 0, 0]].concat(),
+        vec![0, 0x10, 1, 5],
+        vec![1, 0x40, 0x11, 5],
     ]
 }
 

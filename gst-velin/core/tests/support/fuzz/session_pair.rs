@@ -40,6 +40,8 @@ struct Middle {
     memory: VecDeque<Wire>,
     /// Packets towards this role get this source.
     spoof: [Option<SocketAddr>; 2],
+    /// As in the pair: what is filtered does not count as having come.
+    blocked: [bool; 2],
     /// What happens to the next piece of TCP.
     tcp: Option<TcpFault>,
     /// Whether anything happened to the connection that TCP does not do by itself.
@@ -69,7 +71,9 @@ impl Middle {
             Carrier::Udp { from, .. } => {
                 if let Some(victim) = self.spoof[wire.to as usize] {
                     *from = victim;
-                    self.count(victim, wire.to, wire.bytes.len());
+                    if !self.blocked[wire.to as usize] {
+                        self.count(victim, wire.to, wire.bytes.len());
+                    }
                 }
             }
         }
@@ -163,6 +167,7 @@ impl Run {
             16..20 => {
                 let blocked = data.u8();
                 self.pair.udp_blocked = [blocked & 1 == 1, blocked & 2 == 2];
+                locked(&self.middle).blocked = self.pair.udp_blocked;
             }
             20..24 => {
                 let now = self.pair.now;
