@@ -39,7 +39,7 @@ fn same_again(message: &Message) {
     let mut got = Vec::new();
     if message.encode().len() <= velin_core::wire::MAX_CONTROL_MESSAGE {
         decoder.push(0, &encode_control(message), |m| got.push(m)).expect("our own message");
-        assert_eq!(got, [message.clone()]);
+        assert_eq!(got, std::slice::from_ref(message));
     }
     let Message::StreamAdd(offer) = message else { return };
     for format in offer.formats.iter().filter_map(|f| f.to_format(1200)) {

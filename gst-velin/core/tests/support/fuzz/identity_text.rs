@@ -27,10 +27,11 @@ pub fn run(data: &[u8]) {
         Err(e) => {
             let said = e.to_string();
             super::assert_printable(&said);
-            // Eight characters of Bech32 that are in the file and in no text of ours would be a leak.
+            // Eight characters of a key, which no text of ours has by itself, would be a leak.
             for line in text.lines().filter(|line| line.starts_with("AGE-SECRET-KEY-1")) {
                 let secret = &line.as_bytes()["AGE-SECRET-KEY-1".len()..];
-                for part in secret.windows(8).filter(|part| part.is_ascii()) {
+                let is_key = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+                for part in secret.windows(8).filter(|part| part.iter().all(is_key)) {
                     assert!(!said.as_bytes().windows(8).any(|w| w == part), "the key leaks");
                 }
             }

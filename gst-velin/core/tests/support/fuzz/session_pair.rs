@@ -194,7 +194,7 @@ impl Run {
             54..70 => self.send(data.u8() % 8),
             70..78 => {
                 let victim = data.u8();
-                let spoof = (victim % 4 != 0).then(|| self::victim(victim));
+                let spoof = (!victim.is_multiple_of(4)).then(|| self::victim(victim));
                 locked(&self.middle).spoof[role as usize] = spoof;
             }
             78..86 => {
