@@ -15,7 +15,7 @@ TEST_REGISTRY := $(CURDIR)/target/gstreamer-registry.bin
 TEST_ENV := GST_REGISTRY=$(TEST_REGISTRY) GST_PLUGIN_PATH= G_DEBUG=fatal_warnings
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint unit presets bench soak licences
+.PHONY: help setup build demo test lint unit presets bench soak fuzz licences deny
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,8 +61,14 @@ bench: $(TEST_REGISTRY) ## Cost per packet, handshake time, added latency (ARGS=
 soak: $(TEST_REGISTRY) ## The long tests, which make test leaves out
 	$(TEST_ENV) $(CARGO) test $(LOCKED) --release --workspace -- --ignored --test-threads=1
 
+fuzz: ## Look for inputs that break a promise of the core (ARGS="90 session_pair"); nightly, cargo-fuzz
+	@scripts/fuzz.sh $(ARGS)
+
 licences: ## List the licences of everything that is linked in
 	@scripts/licences.sh
+
+deny: ## Check the dependencies with cargo-deny: bans, licences, sources, known vulnerabilities
+	@scripts/deny.sh
 
 $(TEST_REGISTRY):
 	@mkdir -p $(@D)

@@ -70,6 +70,24 @@ fn every_dependency_has_an_accepted_licence() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+#[test]
+fn every_attack_names_the_test_that_shows_its_answer_or_says_not_yet() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let (_, section) = page.split_once("\n## Attacks").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let tests = tests_of_the_tree();
+    let mut attacks = 0;
+    for line in section.lines().filter(|line| line.starts_with('|')).skip(2) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [attack, answer, shown_by] = cells[..] else { panic!("{line}: three cells") };
+        assert!(!answer.is_empty(), "{attack}");
+        let named = names(shown_by).iter().filter(|name| tests.contains(*name)).count();
+        assert!(named > 0 || shown_by == "not yet", "{attack}: {shown_by}");
+        attacks += 1;
+    }
+    assert!(attacks > 30, "{attacks}");
+}
+
 struct Row {
     id: String,
     state: String,

@@ -127,6 +127,10 @@ fn other(pspec: &glib::ParamSpec) -> Option<glib::Value> {
         "qos-dscp" => 10_i32.to_value(),
         "packet-time" | "output-period" => 5_000_000_u64.to_value(),
         "auto-reconnect" => false.to_value(),
+        "max-sessions" => 7_u32.to_value(),
+        // Changed alone, it would change what the others may do.
+        "mode" => return None,
+        "carrier" => return nick(pspec, "tcp"),
         "mute" => true.to_value(),
         "profile" => return nick(pspec, "fixed"),
         "drift" => return nick(pspec, "off"),

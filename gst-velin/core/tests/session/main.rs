@@ -9,6 +9,7 @@ mod chaos;
 mod close;
 mod fallback;
 mod handshake;
+mod hostile;
 mod liveness;
 mod outage;
 mod path;
