@@ -33,7 +33,7 @@ fn a_mirror_in_place_of_the_peer_opens_nothing() {
     assert!(matches!(pair.end(Caller).ended(), Some(Ended::Handshake(_))));
 
     // Nor does a caller meet itself when its call is led to its own listener.
-    let mut setup = Setup::seeded(2);
+    let mut setup = Setup::seeded(0x4057_0006);
     setup.listener.secret = setup.caller.secret;
     let mut pair = setup.build();
     pair.run_until(at(10_000));
@@ -43,7 +43,7 @@ fn a_mirror_in_place_of_the_peer_opens_nothing() {
 
 #[test]
 fn everything_a_caller_ever_said_opens_nothing_when_it_is_said_again() {
-    let mut old = Setup::seeded(0x0DD1).build();
+    let mut old = Setup::seeded(0x4057_0DD1).build();
     old.record();
     old.run_until_open();
     let _ = old.play(Caller, ms(5));
@@ -52,8 +52,8 @@ fn everything_a_caller_ever_said_opens_nothing_when_it_is_said_again() {
     assert!(said.len() > 50);
 
     // The same listener, another day: other numbers are drawn.
-    let mut setup = Setup::seeded(0x0DD2);
-    let same = Setup::seeded(0x0DD1);
+    let mut setup = Setup::seeded(0x4057_0DD2);
+    let same = Setup::seeded(0x4057_0DD1);
     (setup.caller.secret, setup.listener.secret) = (same.caller.secret, same.listener.secret);
     let mut pair = setup.attacked(|_| Vec::new()).build();
     pair.keep_connection(Caller);
@@ -135,7 +135,7 @@ fn a_trusted_peer_cannot_make_us_send() {
     .iter()
     .enumerate()
     {
-        let mut rogue = Rogue::new(Setup::seeded(0x0A5C + i as u64), HELLO);
+        let mut rogue = Rogue::new(Setup::seeded(0x4057_0A5C + i as u64), HELLO);
         rogue.say(ask);
         rogue.pair.run_until(at(2_000));
         for id in 0..=u16::MAX {
@@ -171,7 +171,7 @@ fn no_escape_sequence_of_a_peer_reaches_an_event() {
         .iter()
         .enumerate()
     {
-        let mut rogue = Rogue::new(Setup::seeded(0xE5C0 + i as u64), HELLO);
+        let mut rogue = Rogue::new(Setup::seeded(0x4057_E5C0 + i as u64), HELLO);
         rogue.say(&offer(1, &format!(r#""name":"{name}","dir":"send","kind":"playback""#)));
         let ended = rogue.pair.end(Listener).ended();
         assert!(matches!(ended, Some(Ended::PeerMisbehaved(_))), "{name}: {ended:?}");
@@ -189,28 +189,28 @@ fn no_escape_sequence_of_a_peer_reaches_an_event() {
 #[test]
 fn what_is_larger_than_its_bound_ends_the_session_before_it_is_kept() {
     // A control message that says it is 16 385 bytes long; none of them comes.
-    let mut rogue = Rogue::new(Setup::seeded(1), HELLO);
+    let mut rogue = Rogue::new(Setup::seeded(0x4057_0001), HELLO);
     rogue.send(StreamId::CONTROL, &[0x0A, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x01]);
     let ended = rogue.pair.end(Listener).ended();
     assert!(matches!(ended, Some(Ended::PeerMisbehaved(_))), "{ended:?}");
 
     // A packet that says it is longer than any.
-    let mut rogue = Rogue::new(Setup::seeded(2), HELLO);
+    let mut rogue = Rogue::new(Setup::seeded(0x4057_0002), HELLO);
     rogue.pair.inject_tcp(Listener, &16_401_u16.to_be_bytes());
     let too_long = Ended::NotVelin(FramingError { length: 16_401, limit: 16_400 });
     assert_eq!(rogue.pair.end(Listener).ended(), Some(&too_long));
 
     // A stranger's may be a quarter of that.
-    let mut pair = Setup::seeded(3).attacked(|_| Vec::new()).build();
+    let mut pair = Setup::seeded(0x4057_0003).attacked(|_| Vec::new()).build();
     pair.inject_tcp(Listener, &4097_u16.to_be_bytes());
     let too_long = Ended::NotVelin(FramingError { length: 4097, limit: 4096 });
     assert_eq!(pair.end(Listener).ended(), Some(&too_long));
 
     // Nesting is counted before anything is parsed, in a member that would be ignored, too.
-    let mut rogue = Rogue::new(Setup::seeded(4), HELLO);
+    let mut rogue = Rogue::new(Setup::seeded(0x4057_0004), HELLO);
     rogue.say(&format!(r#"{{"t":"path-lost","later":{}{}}}"#, "[".repeat(8), "]".repeat(8)));
     assert!(matches!(rogue.pair.end(Listener).ended(), Some(Ended::PeerMisbehaved(_))));
-    let mut rogue = Rogue::new(Setup::seeded(5), HELLO);
+    let mut rogue = Rogue::new(Setup::seeded(0x4057_0005), HELLO);
     rogue.say(&format!(r#"{{"t":"path-lost","later":{}{}}}"#, "[".repeat(7), "]".repeat(7)));
     assert!(rogue.pair.end(Listener).ended().is_none());
 }
@@ -219,7 +219,7 @@ fn what_is_larger_than_its_bound_ends_the_session_before_it_is_kept() {
 fn a_known_name_with_another_key_is_a_stranger_to_both_ends() {
     // The trusted device is gone; another one answers at its place and calls itself the same.
     for caller_changed in [false, true] {
-        let mut setup = Setup::seeded(u64::from(caller_changed));
+        let mut setup = Setup::seeded(0x4057_C400 + u64::from(caller_changed));
         if caller_changed {
             // The listener knows the key the caller had before.
             setup.listener.trusts = None;
