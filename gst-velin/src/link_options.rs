@@ -445,7 +445,7 @@ impl LinkOptions {
 }
 
 /// Marks a property as changeable in READY, or not.
-fn until_ready<B: GstParamSpecBuilderExt>(builder: B, ready: bool) -> B {
+fn until_ready<'a, B: GstParamSpecBuilderExt<'a>>(builder: B, ready: bool) -> B {
     if ready { builder.mutable_ready() } else { builder }
 }
 

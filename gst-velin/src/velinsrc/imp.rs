@@ -111,7 +111,7 @@ impl ObjectImpl for VelinSrc {
         }
         let last = self.settings().last_state(name);
         let too_late = match last {
-            gst::State::Null => self.bound().is_some() || self.opened().is_some(),
+            gst::State::Null => self.obj().current_state() > gst::State::Null,
             gst::State::Ready => self.opened().is_some(),
             _ => false,
         };
