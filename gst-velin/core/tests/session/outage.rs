@@ -342,3 +342,62 @@ fn a_peer_that_moved_during_the_outage_is_followed() {
         }
     }
 }
+
+#[test]
+fn udp_that_was_proved_before_carries_media_in_the_moment_it_is_heard_again() {
+    let mut setup = Setup::new();
+    setup.udp.delay = ms(40);
+    let mut pair = setup.open();
+    let _ = pair.play(Caller, ms(5));
+    let _ = pair.play(Listener, ms(5));
+    pair.run_until(at(3000));
+    pair.outage(ms(20_000));
+    // The connection takes longer to come back, as TCP does.
+    pair.tcp.outages.push((at(3000), at(40_000)));
+    pair.run_until(at(25_000));
+    for role in BOTH {
+        let address = pair.end(other(role)).address;
+        let recovered = |(_, e): &&(MonoTime, Event)| matches!(e, Event::Recovered(_));
+        let events = &pair.end(role).events;
+        let (time, _) = events.iter().find(recovered).unwrap();
+        let way = Event::RouteChanged(Route::Datagram(address));
+        let back = events.iter().rfind(|(_, e)| matches!(e, Event::RouteChanged(_))).unwrap();
+        assert_eq!(back, &(*time, way), "{role:?} {events:?}");
+    }
+}
+
+#[test]
+fn what_a_side_missed_asleep_is_not_held_against_udp() {
+    for sleeper in BOTH {
+        // It only hears: the other side misses nothing, and says nothing.
+        let mut pair = Setup::seeded(0x51EE + sleeper as u64).open();
+        let _ = pair.play(other(sleeper), ms(5));
+        pair.run_until(at(3000));
+        let window = (pair.now, pair.now + ms(3500));
+        // A machine that sleeps does not keep what is sent to it.
+        pair.udp[sleeper as usize].settings.outages = Outages::Windows(vec![window]);
+        pair.suspend(sleeper, ms(3500));
+        let before = pair.end(sleeper).count(|e| matches!(e, Event::RouteChanged(_)));
+        pair.run_for(ms(5000));
+        let end = pair.end(sleeper);
+        assert_eq!(end.count(|e| matches!(e, Event::Woke(_))), 1);
+        let after = end.count(|e| matches!(e, Event::RouteChanged(_)));
+        assert_eq!(after, before, "{:?}", end.events);
+    }
+}
+
+#[test]
+fn without_a_connection_a_deaf_side_goes_on_sending() {
+    for deaf in BOTH {
+        let (mut pair, ids) = playing(0xDEAF + deaf as u64);
+        pair.cut_tcp();
+        pair.udp_blocked[deaf as usize] = true;
+        let heard = pair.end(other(deaf)).blocks(ids[other(deaf) as usize]).len();
+        pair.run_for(ms(900));
+        let more = pair.end(other(deaf)).blocks(ids[other(deaf) as usize]).len();
+        assert!(more - heard >= 178, "{deaf:?}: {}", more - heard);
+        pair.udp_blocked = [false; 2];
+        pair.run_for(ms(1000));
+        assert_one_session(&pair);
+    }
+}
