@@ -15,7 +15,8 @@ use velin_core::playout::{
     stream,
 };
 use velin_core::session::{
-    Event, MEDIA_HEAD, MEDIA_OVERHEAD, MediaSink, MediaTx, Session, SessionConfig, Transmit, Trust,
+    Carrier, Event, MEDIA_HEAD, MEDIA_OVERHEAD, MediaSink, MediaTx, Session, SessionConfig,
+    Transmit, Trust,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex, SampleRate, StreamId};
@@ -238,6 +239,7 @@ impl Ends {
         let [a, b] = [fresh(), fresh()];
         let trust = Arc::new(Both([a.public(), b.public()]));
         let config = |identity| SessionConfig {
+            carrier: Carrier::Lan,
             identity: Arc::new(identity),
             trust: trust.clone(),
             expected_peer: None,
@@ -267,7 +269,7 @@ impl Ends {
         let name = Name::new("bench").expect("a name");
         let id = self
             .caller
-            .open_stream(name, StreamUuid(Hex([1; 16])), vec![format()])
+            .open_stream(name, StreamUuid(Hex([1; 16])), vec![format()], None)
             .expect("an open session");
         self.exchange(|listener, event| {
             if let Event::StreamOffered(offer) = event {
