@@ -2,6 +2,8 @@
 //!
 //! **One invariant:** after every call that takes `now`, drain [`Session::poll_transmit`] and
 //! [`Session::poll_event`] until both return `None`, then sleep until [`Session::poll_timeout`].
+//! The end of the TCP connection is told by [`Session::handle_stream_end`] and need not be the end of
+//! the session.
 //! Nothing in this crate reads a clock, a socket, a file or a random number generator of its own:
 //! time, bytes and entropy are arguments, and what to do comes back as a value. That is what lets
 //! the tests run a day in seconds and replay any failure from its seed.
@@ -89,6 +91,7 @@
 //! ```
 //!
 //! [`Session::poll_transmit`]: session::Session::poll_transmit
+//! [`Session::handle_stream_end`]: session::Session::handle_stream_end
 //! [`Session::poll_event`]: session::Session::poll_event
 //! [`Session::poll_timeout`]: session::Session::poll_timeout
 #![forbid(unsafe_code)]

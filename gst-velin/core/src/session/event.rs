@@ -60,7 +60,7 @@ pub enum Event {
         /// Whether it was ours, which the peer refuses, or the peer's, which it withdraws.
         ours: bool,
     },
-    /// Media goes another way from now on.
+    /// Media goes another way from now on, or none ([`Route::Held`]).
     RouteChanged(Route),
     /// Nothing authenticated arrived for a second.
     Stalled,
