@@ -173,15 +173,19 @@ impl Machine {
     }
 
     fn run_together(&self, lines: &[String]) {
-        let listens = lines.iter().any(|line| line.contains("velinsrc"));
+        let listener = |line: &str| match line.contains("velinsrc") {
+            true => !line.contains("mode=caller"),
+            false => line.contains("mode=listener"),
+        };
+        let listens = lines.iter().any(|line| listener(line));
         let mut running = Vec::new();
         for line in lines {
             let process = self.start(&self.adapted(line));
             process.wait_for_line("Setting pipeline to PLAYING", LIMIT).unwrap();
-            let sign = match (line.contains("velinsink"), listens) {
-                (true, true) => "Connected to 127.0.0.1",
-                (true, false) => "nothing listens at 127.0.0.1",
-                (false, _) => "New clock",
+            let sign = match (listener(line), listens) {
+                (false, true) => "Connected to 127.0.0.1",
+                (false, false) => "nothing listens at 127.0.0.1",
+                (true, _) => "New clock",
             };
             process.wait_for_line(sign, LIMIT).unwrap();
             running.push((line, process));
@@ -232,7 +236,7 @@ impl Machine {
                 " velinsrc",
                 &format!(" velinsrc bind-address=127.0.0.1 port={port} audio-port=0"),
             )
-            .replace("! velinsink", &format!("! velinsink port={port}"));
+            .replace("! velinsink", &format!("! velinsink port={port} audio-port=0"));
         if let Some(from) = line.find("pulsesrc") {
             let to = from + line[from..].find(" !").unwrap();
             line.replace_range(from..to, "audiotestsrc is-live=true");
