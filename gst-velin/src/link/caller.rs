@@ -27,8 +27,8 @@ use super::runtime::{self, RuntimeError};
 use super::trust::{Subscription, TrustSource};
 use super::udp::{UdpPort, UdpShared, canonical};
 
-/// A session that another one replaced may still carry what is under way for this long.
-const OVERLAP: Duration = Duration::from_millis(300);
+/// A session that another one replaced is closed after this long: by then the new one carries all.
+const OVERLAP: Duration = Duration::from_secs(1);
 
 /// UDP has this long to answer before the user hears that it does not.
 const UDP_PATIENCE: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,11 +56,20 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 struct Inner {
     session: Session,
-    receivers: HashMap<StreamId, ReceiverHalf>,
+    receivers: HashMap<StreamId, Ear>,
     /// Bytes for the TCP connection, in order.
     pending: Vec<u8>,
     /// When the task wakes up by itself.
     armed: Option<MonoTime>,
+}
+
+/// Where the blocks of a stream go.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly all are the large one.
+enum Ear {
+    Own(ReceiverHalf),
+    /// To a later session, which has taken the stream over: what is still under way is not lost.
+    Moved(Weak<Connection>, StreamId),
 }
 
 /// What the owner of a connection does about its events. Runs on the connection's task, with no
@@ -137,14 +146,22 @@ impl Connection {
     /// Plays an offered stream into `receiver`.
     pub(crate) fn accept(&self, id: StreamId, format: u8, receiver: ReceiverHalf) {
         let mut inner = self.lock();
-        inner.receivers.insert(id, receiver);
+        inner.receivers.insert(id, Ear::Own(receiver));
         inner.session.accept_stream(id, format);
         self.flush(inner);
     }
 
-    /// Gives back the receiver of a stream that is over.
+    /// Gives back the receiver of a stream that is over, or goes on in another session.
     pub(crate) fn take_receiver(&self, id: StreamId) -> Option<ReceiverHalf> {
-        self.lock().receivers.remove(&id)
+        match self.lock().receivers.remove(&id)? {
+            Ear::Own(receiver) => Some(receiver),
+            Ear::Moved(..) => None,
+        }
+    }
+
+    /// What still comes on stream `id` belongs to stream `to` of `later`.
+    pub(crate) fn forward(&self, id: StreamId, later: &Arc<Self>, to: StreamId) {
+        self.lock().receivers.insert(id, Ear::Moved(Arc::downgrade(later), to));
     }
 
     /// The way out for a stream of ours that was accepted.
@@ -399,13 +416,24 @@ fn kind_of_end(error: &io::Error) -> StreamEnd {
 
 /// Leads blocks to the players.
 struct Receivers<'a> {
-    receivers: &'a mut HashMap<StreamId, ReceiverHalf>,
+    receivers: &'a mut HashMap<StreamId, Ear>,
     now: MonoTime,
 }
 
 impl MediaSink for Receivers<'_> {
     fn audio(&mut self, stream: StreamId, frame: &AudioFrame<'_>) {
-        let Some(receiver) = self.receivers.get_mut(&stream) else { return };
+        let receiver = match self.receivers.get_mut(&stream) {
+            Some(Ear::Own(receiver)) => receiver,
+            // Only ever to a later session, so no two of them wait for each other.
+            Some(Ear::Moved(later, to)) => {
+                if let Some(later) = later.upgrade() {
+                    let receivers = &mut later.lock().receivers;
+                    Receivers { receivers, now: self.now }.audio(*to, frame);
+                }
+                return;
+            }
+            None => return,
+        };
         let flags = frame.header.flags;
         let body = if flags.contains(AudioFlags::SILENCE) {
             let Some(frames) = frame.silent_frames() else { return };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use velin_core::session::{AskId, Ended, Event, Role};
+use velin_core::session::{AskId, Ended, Event, MEDIA_OVERHEAD, Role};
 use velin_core::units::StreamId;
 use velin_core::wire::{CloseCode, CloseReason, NameGlob, StreamOffer, StreamUuid};
 
@@ -17,6 +17,9 @@ use super::out_stream::{OutStream, StreamSpec};
 
 /// A stream that the other side had no room or no use for is offered again after this long.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a stream may still come through a session whose place another one has taken.
+const OVERLAP: Duration = Duration::from_millis(1500);
 
 /// The streams of one authenticated session, both directions.
 pub(crate) struct Exchange {
@@ -64,9 +67,9 @@ impl Exchange {
         &self.peer
     }
 
-    /// Whether nothing of the peer is played here.
-    pub(crate) fn plays_nothing(&self) -> bool {
-        self.ins.is_empty()
+    /// Whether no stream goes through the session, either way.
+    pub(crate) fn carries_nothing(&self, connection: &Arc<Connection>) -> bool {
+        self.outs.is_empty() && !self.hub.plays_from(connection)
     }
 
     /// The peer took us and says what it is called; a name from the trust file stands.
@@ -77,6 +80,19 @@ impl Exchange {
     ) {
         self.peer.name = self.peer.name.take().or(name);
         self.open = true;
+        // Streams were offered before the peer could say how much fits into its packets.
+        let mtu = connection.with(|s| s.mtu());
+        let too_large = |s: &OutStream| s.spec.format.block_bytes() + MEDIA_OVERHEAD > mtu;
+        let large: Vec<_> =
+            self.outs.iter().filter(|(_, s)| too_large(s)).map(|(id, _)| *id).collect();
+        for id in large {
+            connection.with(|s| s.remove_stream(id, CloseCode::CAPS));
+            if let Some(stream) = self.outs.get(&id) {
+                let text = format!("it takes packets of {mtu} bytes at most; set mtu={mtu} here");
+                let reason = CloseReason::new(CloseCode::STREAM_LIMIT, &text);
+                stream.tell(LinkEvent::StreamRefused { peer: self.peer.clone(), reason });
+            }
+        }
         self.sync(connection);
     }
 
@@ -199,10 +215,10 @@ impl Exchange {
     fn on_offer(&mut self, connection: &Arc<Connection>, offer: &StreamOffer) {
         let id = StreamId(offer.id);
         let key = StreamKey { peer: self.peer.key, uuid: offer.uuid };
-        let before = self.take_over(connection, key);
+        let before = self.take_over(key);
         let mut intakes = self.hub.intakes();
         // Whoever has the stream keeps it.
-        intakes.sort_by_key(|i| !before.as_ref().is_some_and(|b| Arc::ptr_eq(b, i)));
+        intakes.sort_by_key(|i| !before.as_ref().is_some_and(|b| Arc::ptr_eq(&b.intake, i)));
         intakes.retain(|i| i.filter.takes(self.peer.name.as_ref(), &offer.name));
         let mut refusal = CloseCode::STREAM_UNKNOWN;
         let mut owned = false;
@@ -220,6 +236,9 @@ impl Exchange {
                     self.hub.playing(key, connection, id, &intake);
                     self.ins.insert(id, (key, intake));
                     connection.accept(id, format, receiver);
+                    if let Some(before) = &before {
+                        before.connection.forward(before.id, connection, id);
+                    }
                 }
                 Verdict::Refuse(code) => refusal = code,
             }
@@ -227,21 +246,20 @@ impl Exchange {
         if !owned {
             connection.with(|s| s.remove_stream(id, refusal));
         }
+        if let Some(before) = before {
+            before.end(connection);
+        }
     }
 
     /// The same stream again, though the session it came through last has not ended: its sender
     /// found that one dead before we did, or makes a new one before it breaks the old. Nobody else
     /// has the key to offer it.
-    fn take_over(&self, connection: &Arc<Connection>, key: StreamKey) -> Option<Arc<Intake>> {
-        let (old, id, intake) = self.hub.take_playing(key)?;
-        if let Some(receiver) = old.take_receiver(id) {
+    fn take_over(&self, key: StreamKey) -> Option<Before> {
+        let (connection, id, intake) = self.hub.take_playing(key)?;
+        if let Some(receiver) = connection.take_receiver(id) {
             intake.acceptor.ended(key, receiver, true);
         }
-        old.with(|s| s.remove_stream(id, CloseCode::SUPERSEDED));
-        if !Arc::ptr_eq(&old, connection) {
-            old.nudge();
-        }
-        Some(intake)
+        Some(Before { connection, id, intake })
     }
 
     fn on_removed(&mut self, connection: &Arc<Connection>, id: StreamId, reason: CloseReason) {
@@ -288,6 +306,29 @@ impl Exchange {
         if let Some(receiver) = connection.take_receiver(id) {
             intake.acceptor.ended(key, receiver, resumable);
         }
+    }
+}
+
+/// How a stream came until now.
+struct Before {
+    connection: Arc<Connection>,
+    id: StreamId,
+    intake: Arc<Intake>,
+}
+
+impl Before {
+    /// Takes the stream out of the session before `now`, once its sender had the time to change.
+    fn end(self, now: &Arc<Connection>) {
+        let Self { connection, id, .. } = self;
+        if Arc::ptr_eq(&connection, now) {
+            connection.with(|s| s.remove_stream(id, CloseCode::SUPERSEDED));
+            return;
+        }
+        tokio::spawn(async move {
+            tokio::time::sleep(OVERLAP).await;
+            connection.with(|s| s.remove_stream(id, CloseCode::SUPERSEDED));
+            connection.nudge();
+        });
     }
 }
 

@@ -522,7 +522,7 @@ impl Driver for ListenerDriver {
         let Some(exchange) = &mut self.exchange else { return };
         exchange.sync(connection);
         // A later session has everything that this one carried.
-        if exchange.plays_nothing() && connection.with(|s| s.is_detached()) {
+        if exchange.carries_nothing(connection) && connection.with(|s| s.is_detached()) {
             connection.close(CloseCode::SUPERSEDED);
         }
     }
