@@ -7,10 +7,11 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::sys;
 use super::udp::{canonical, set_dscp};
 
-/// One address gets this long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// One address gets this long. Windows takes two seconds to believe that nothing listens.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(if cfg!(windows) { 3 } else { 1 });
 
 /// A name gets this long.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -167,6 +168,11 @@ async fn connect_to(
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
         .map_err(Failure::Connect)?;
     socket.set_nonblocking(true).map_err(Failure::Connect)?;
+    if let SocketAddr::V6(v6) = address {
+        let only = v6.ip().to_ipv4_mapped().is_none();
+        socket.set_only_v6(only).map_err(Failure::Connect)?;
+    }
+    sys::prepare_caller(&socket, address);
     if let Some(ip) = bind {
         socket
             .bind(&SocketAddr::new(ip, 0).into())

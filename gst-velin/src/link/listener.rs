@@ -24,6 +24,7 @@ use super::connection::{Connection, Driver};
 use super::entropy::OsEntropy;
 use super::event::{LinkEvent, Observer, PeerInfo};
 use super::runtime::{self, RuntimeError};
+use super::sys;
 use super::trust::TrustSource;
 use super::udp::{UdpPort, UdpShared, canonical};
 
@@ -477,9 +478,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    // On Unix this only skips the wait after a restart; on Windows it would share the port.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
+    sys::prepare_listener(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(256)?;

@@ -15,6 +15,7 @@ mod listener;
 mod outlet;
 mod runtime;
 pub mod store;
+mod sys;
 mod tcp_media;
 mod trust;
 mod udp;

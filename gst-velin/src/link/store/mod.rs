@@ -15,5 +15,5 @@ pub use identity_file::{IdentityFile, IdentityFileError, LoadedIdentity};
 pub use passphrase::{Passphrase, PassphraseError, Purpose};
 pub use places::{NoHome, Places};
 pub use sealed::{MAX_WORK_FACTOR, SealedError, WORK_FACTOR, seal};
-pub use strict::UnsafePlace;
+pub use strict::{Right, UnsafePlace};
 pub use trust_file::TrustFileError;
