@@ -15,7 +15,7 @@ TEST_REGISTRY := $(CURDIR)/target/gstreamer-registry.bin
 TEST_ENV := GST_REGISTRY=$(TEST_REGISTRY) GST_PLUGIN_PATH= G_DEBUG=fatal_warnings
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint unit presets bench soak licences
+.PHONY: help setup build demo test lint unit presets bench soak windows licences
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,6 +60,9 @@ bench: $(TEST_REGISTRY) ## Cost per packet, handshake time, added latency (ARGS=
 
 soak: $(TEST_REGISTRY) ## The long tests, which make test leaves out
 	$(TEST_ENV) $(CARGO) test $(LOCKED) --release --workspace -- --ignored --test-threads=1
+
+windows: ## Build, lint and test for Windows, under Wine (Debian 12; ARGS="build smoke" for some steps)
+	@scripts/windows.sh $(ARGS)
 
 licences: ## List the licences of everything that is linked in
 	@scripts/licences.sh

@@ -12,6 +12,14 @@
 set -euo pipefail
 
 readonly GSTREAMER=1.28.7
+# The wheels of that version for win_amd64, and the SHA-256 of each. Those with the codecs' libraries
+# are left out.
+readonly WHEELS=(
+    gstreamer-cli=d89e0036f9cdcc1f2bbb8b6fd6ac2fb3fdc1cb00fbe35e89cdebc83d6aaa183d
+    gstreamer-ext-runtime=838f7543ca718d05536cfe785d685a372b318505119f2190be59307a2a8a78f2
+    gstreamer-libs=ea81c0f3aba25ca53053202b274c9a05e71037761def9e2dbb172982e8e961bf
+    gstreamer-plugins=960f8cc19f4c4dfb460e782b1c8a426e95d06a300195b6f356319731a3a2b70b
+)
 readonly GNU=x86_64-pc-windows-gnu MSVC=x86_64-pc-windows-msvc
 
 # From the system. Everything else is unpacked in DIR, so that no compiler gets in the way of
@@ -20,7 +28,7 @@ readonly PACKAGES=(gcc-mingw-w64-x86-64-posix mingw-w64-tools wine wine64 pkg-co
 
 # The plugins that the tests and velin-pipe use; scanning hundreds more takes longer than the tests.
 readonly PLUGINS=(app audioconvert audiomixer audioparsers audioresample audiotestsrc autodetect
-    coreelements interleave level opus playback typefindfunctions volume wasapi wasapi2 wavenc
+    coreelements interleave level playback typefindfunctions volume wasapi wasapi2 wavenc
     wavparse)
 
 PATH="$PATH:$HOME/.cargo/bin"
@@ -83,7 +91,7 @@ unpack_compiler() {
             grep -E '^(rustc-web|rust-web-clippy|libstd-rust-web-[a-z0-9.]+|libllvm[0-9]+)$' | sort -u
     )
     mkdir -p "$dir/download"
-    (cd "$dir/download" && apt-get download -qq "${wanted[@]}" rust-web-src) ||
+    (cd "$dir/download" && apt-get -o APT::Sandbox::User=root download -qq "${wanted[@]}" rust-web-src) ||
         unavailable "apt-get could not download rustc-web, rust-web-clippy and rust-web-src"
     for package in "$dir"/download/*.deb; do dpkg -x "$package" "$dir/rust"; done
 
@@ -152,7 +160,10 @@ unpack_gstreamer() {
         python=/usr/bin/python3
     }
     mkdir -p "$wheels"
-    printf '%s\n' "$wheel_list" >"$wheels/list"
+    local wheel
+    for wheel in "${WHEELS[@]}"; do
+        echo "${wheel%=*}==$GSTREAMER --hash=sha256:${wheel#*=}"
+    done >"$wheels/list"
     "$python" -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
         --only-binary=:all: --platform win_amd64 --python-version 3.12 -d "$wheels" -r "$wheels/list" ||
         unavailable "pip could not download GStreamer $GSTREAMER for Windows from PyPI"
@@ -169,7 +180,9 @@ for wheel in wheels.glob("*.whl"):
             continue
         path = parts[3:]
         plugin = path[:2] == ["lib", "gstreamer-1.0"] and path[-1] in plugins
-        if not (plugin or path[0] in ("bin", "libexec")):
+        program = path[-1] in ("gst-inspect-1.0.exe", "gst-launch-1.0.exe")
+        library = path[0] == "bin" and path[-1].endswith(".dll")
+        if not (plugin or program or library or path[0] == "libexec"):
             continue
         target = root.joinpath(*path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +250,9 @@ END
 }
 
 make_prefix() {
-    "$dir/run" wineboot --init
+    # Wine's helpers outlive what they were started for, and would keep our output open.
+    trap 'WINEPREFIX="$dir/wine" wineserver -k' EXIT
+    "$dir/run" wineboot --init >"$dir/wine.log" 2>&1
     local system="$dir/wine/drive_c/windows/system32"
     [ -e "$system/bcryptprimitives.dll" ] || make_random_dll "$system/bcryptprimitives.dll"
     "$dir/run" "$dir/gstreamer/bin/gst-inspect-1.0.exe" audiotestsrc |
@@ -285,11 +300,5 @@ fail() {
     echo "windows-setup: $*" >&2
     exit 1
 }
-
-readonly wheel_list="gstreamer-libs==$GSTREAMER
-gstreamer-cli==$GSTREAMER
-gstreamer-plugins==$GSTREAMER
-gstreamer-plugins-libs==$GSTREAMER
-gstreamer-ext-runtime==$GSTREAMER"
 
 main "$@"
