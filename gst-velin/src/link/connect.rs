@@ -16,12 +16,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(if cfg!(windows) { 3 } els
 /// A name gets this long.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Unsent bytes that TCP keeps: what waits longer is stale.
-const UNSENT_LOW_WATER: u32 = 16 * 1024;
-
-/// Sent bytes that nobody acknowledged for this long end the connection.
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -140,11 +134,7 @@ pub(crate) fn tune(stream: &TcpStream, dscp: Option<u8>) {
         TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2));
     let _ = socket.set_tcp_keepalive(&keepalive);
     set_dscp(&socket, dscp);
-    #[cfg(target_os = "linux")]
-    {
-        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
-        let _ = socket.set_tcp_notsent_lowat(UNSENT_LOW_WATER);
-    }
+    sys::limit_waiting(&socket);
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {

@@ -28,6 +28,22 @@ pub(crate) fn prepare_listener(socket: &Socket) -> io::Result<()> {
 /// Before a TCP socket connects to `_to`.
 pub(crate) fn prepare_caller(_: &Socket, _to: SocketAddr) {}
 
+/// On a TCP connection: how much waits to be sent, and how long for an acknowledgement. Best effort.
+pub(crate) fn limit_waiting(_socket: &Socket) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::time::Duration;
+
+        /// Sent bytes that nobody acknowledged for this long end the connection.
+        const USER_TIMEOUT: Duration = Duration::from_secs(10);
+        /// Unsent bytes that TCP keeps: what waits longer is stale.
+        const UNSENT_LOW_WATER: u32 = 16 * 1024;
+
+        let _ = _socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let _ = _socket.set_tcp_notsent_lowat(UNSENT_LOW_WATER);
+    }
+}
+
 /// Marks packets of both families. Best effort.
 pub(crate) fn mark(socket: &Socket, traffic_class: u32) {
     let _ = socket.set_tos_v4(traffic_class);

@@ -13,14 +13,17 @@ use std::ptr::{from_ref, null_mut};
 use socket2::Socket;
 use windows_sys::Win32::Media::{timeBeginPeriod, timeEndPeriod};
 use windows_sys::Win32::Networking::WinSock::{
-    SIO_TCP_INITIAL_RTO, SIO_UDP_CONNRESET, SIO_UDP_NETRESET, SO_EXCLUSIVEADDRUSE, SOCKET,
-    SOL_SOCKET, TCP_INITIAL_RTO_PARAMETERS, WSAECONNRESET, WSAEINTR, WSAEMSGSIZE, WSAENETRESET,
-    WSAIoctl, setsockopt,
+    IPPROTO_TCP, SIO_TCP_INITIAL_RTO, SIO_UDP_CONNRESET, SIO_UDP_NETRESET, SO_EXCLUSIVEADDRUSE,
+    SOCKET, SOL_SOCKET, TCP_INITIAL_RTO_PARAMETERS, TCP_MAXRT, WSAECONNRESET, WSAEINTR,
+    WSAEMSGSIZE, WSAENETRESET, WSAIoctl, setsockopt,
 };
 
 /// `TCP_INITIAL_RTO_UNSPECIFIED_RTT` and `TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS` of mstcpip.h.
 const NO_SECOND_SYN: TCP_INITIAL_RTO_PARAMETERS =
     TCP_INITIAL_RTO_PARAMETERS { Rtt: u16::MAX, MaxSynRetransmissions: u8::MAX - 1 };
+
+/// Seconds: sent bytes that nobody acknowledged for this long end the connection.
+const MAX_RETRANSMISSION: i32 = 10;
 
 /// While one of these lives, timers of this process are good to a millisecond instead of sixteen.
 #[derive(Debug)]
@@ -64,6 +67,12 @@ pub(crate) fn prepare_caller(socket: &Socket, to: SocketAddr) {
     }
 }
 
+/// On a TCP connection: how long for an acknowledgement. Best effort; how much waits to be sent is
+/// the system's own business here.
+pub(crate) fn limit_waiting(socket: &Socket) {
+    let _ = set(socket, IPPROTO_TCP, TCP_MAXRT, MAX_RETRANSMISSION);
+}
+
 /// Marks packets. Best effort: Windows leaves marks to its policies, and has no option for IPv6.
 pub(crate) fn mark(socket: &Socket, traffic_class: u32) {
     let _ = socket.set_tos_v4(traffic_class);
@@ -76,17 +85,15 @@ pub(crate) fn concerns_one_datagram(error: &io::Error) -> bool {
 }
 
 fn use_exclusively(socket: &Socket) -> io::Result<()> {
-    let on: i32 = 1;
-    // SAFETY: the socket is open while it is borrowed; the option is an `int`, which lives until
-    // the call returns.
+    set(socket, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1)
+}
+
+/// Sets an option that is an `int`.
+fn set(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the socket is open while it is borrowed; the value lives until the call returns.
     let result = unsafe {
-        setsockopt(
-            raw(socket),
-            SOL_SOCKET,
-            SO_EXCLUSIVEADDRUSE,
-            from_ref(&on).cast(),
-            size_of_val(&on) as i32,
-        )
+        let length = size_of_val(&value) as i32;
+        setsockopt(raw(socket), level, option, from_ref(&value).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
