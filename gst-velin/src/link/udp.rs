@@ -170,6 +170,9 @@ impl UdpShared {
                 match socket.recv_from(&mut buffer) {
                     Ok((n, from)) => self.dispatch(from, &mut buffer[..n]),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) if sys::was_too_long(&e) => {
+                        self.unknown.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(e) if sys::concerns_one_datagram(&e) => {}
                     Err(_) => {
                         // For instance the interface is gone. Do not spin until it is back.

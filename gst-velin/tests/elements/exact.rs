@@ -92,7 +92,8 @@ fn comes_out_as_it_went_in(format: &str, rate: u32, channels: u32) -> bool {
 }
 
 macro_rules! exact {
-    ($($name:ident: $format:literal $rate:literal;)*) => {$(
+    ($($(#[$attribute:meta])* $name:ident: $format:literal $rate:literal;)*) => {$(
+        $(#[$attribute])*
         #[test]
         fn $name() {
             for channels in [1, 2, 8] {
@@ -105,14 +106,20 @@ macro_rules! exact {
 exact! {
     s16_at_44_1_khz_is_exact: "S16LE" 44_100;
     s16_at_48_khz_is_exact: "S16LE" 48_000;
+    #[cfg_attr(windows, ignore = "Wine asks a server for each datagram: too slow")]
     s16_at_96_khz_is_exact: "S16LE" 96_000;
+    #[cfg_attr(windows, ignore = "Wine asks a server for each datagram: too slow")]
     s16_at_192_khz_is_exact: "S16LE" 192_000;
     s24_at_44_1_khz_is_exact: "S24LE" 44_100;
     s24_at_48_khz_is_exact: "S24LE" 48_000;
+    #[cfg_attr(windows, ignore = "Wine asks a server for each datagram: too slow")]
     s24_at_96_khz_is_exact: "S24LE" 96_000;
+    #[cfg_attr(windows, ignore = "Wine asks a server for each datagram: too slow")]
     s24_at_192_khz_is_exact: "S24LE" 192_000;
     f32_at_44_1_khz_is_exact: "F32LE" 44_100;
     f32_at_48_khz_is_exact: "F32LE" 48_000;
+    #[cfg_attr(windows, ignore = "Wine asks a server for each datagram: too slow")]
     f32_at_96_khz_is_exact: "F32LE" 96_000;
+    #[cfg_attr(windows, ignore = "Wine asks a server for each datagram: too slow")]
     f32_at_192_khz_is_exact: "F32LE" 192_000;
 }

@@ -78,10 +78,15 @@ pub(crate) fn mark(socket: &Socket, traffic_class: u32) {
     let _ = socket.set_tos_v4(traffic_class);
 }
 
-/// Whether receiving failed because of the one datagram: it is longer than the room for it, or
-/// tells that one of ours was not delivered.
+/// Whether receiving failed in a way that the next attempt need not: mostly, because a datagram of
+/// ours was not delivered.
 pub(crate) fn concerns_one_datagram(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(WSAEMSGSIZE | WSAECONNRESET | WSAENETRESET | WSAEINTR))
+    matches!(error.raw_os_error(), Some(WSAECONNRESET | WSAENETRESET | WSAEINTR))
+}
+
+/// Whether receiving failed because the datagram is longer than the room for it.
+pub(crate) fn was_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(WSAEMSGSIZE)
 }
 
 fn use_exclusively(socket: &Socket) -> io::Result<()> {
