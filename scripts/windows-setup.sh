@@ -235,7 +235,21 @@ exec wine "\$@"
 END
     chmod +x "$dir/run"
 
-    # For MSVC nothing is ever linked; what C there is, MinGW's compiler looks through.
+    # For MSVC nothing is ever linked. What C there is, MinGW's compiler looks through, and its
+    # archiver stands in for the one that is asked for.
+    cat >"$dir/bin/lib" <<'END'
+#!/bin/sh
+for argument; do
+    shift
+    case $argument in
+    -out:*) out=${argument#-out:} ;;
+    -*) ;;
+    *) set -- "$@" "$argument" ;;
+    esac
+done
+exec x86_64-w64-mingw32-ar rcs "$out" "$@"
+END
+    chmod +x "$dir/bin/lib"
     cat >"$dir/env" <<END
 export RUSTC=$dir/bin/rustc RUSTDOC=$dir/bin/rustdoc
 export PKG_CONFIG_ALLOW_CROSS=1
@@ -245,7 +259,7 @@ export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc-posix
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$dir/run
 export CC_x86_64_pc_windows_gnu=x86_64-w64-mingw32-gcc-posix
 export CC_x86_64_pc_windows_msvc=x86_64-w64-mingw32-gcc-posix
-export AR_x86_64_pc_windows_msvc=x86_64-w64-mingw32-ar
+export AR_x86_64_pc_windows_msvc=$dir/bin/lib
 END
 }
 

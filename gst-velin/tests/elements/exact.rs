@@ -81,7 +81,9 @@ fn comes_out_as_it_went_in(format: &str, rate: u32, channels: u32) -> bool {
     });
     let undisturbed = receiver.was_undisturbed();
     let wrong = heard.chunks(size).zip(sent[first..].chunks(size)).position(|(a, b)| a != b);
-    if !undisturbed {
+    // Wine may take a second to connect, and what nobody takes is dropped.
+    let late = cfg!(windows) && first >= sent.len() / 2;
+    if late || !undisturbed {
         return false;
     }
     assert_eq!(wrong, None, "{format} {rate} Hz {channels} channels: first wrong frame");
