@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn chmod(path: &Path, mode: u32) {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
     fn refusal(path: &Path, guard: Guard) -> String {
