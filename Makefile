@@ -15,7 +15,7 @@ TEST_REGISTRY := $(CURDIR)/target/gstreamer-registry.bin
 TEST_ENV := GST_REGISTRY=$(TEST_REGISTRY) GST_PLUGIN_PATH= G_DEBUG=fatal_warnings
 
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint unit presets bench soak fuzz licences deny
+.PHONY: help setup build demo test lint unit presets bench soak fuzz windows licences deny
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -63,6 +63,9 @@ soak: $(TEST_REGISTRY) ## The long tests, which make test leaves out
 
 fuzz: ## Look for inputs that break a promise of the core (ARGS="90 session_pair"); nightly, cargo-fuzz
 	@scripts/fuzz.sh $(ARGS)
+
+windows: ## Build, lint and test for Windows, under Wine (Debian 12; ARGS="build smoke" for some steps)
+	@scripts/windows.sh $(ARGS)
 
 licences: ## List the licences of everything that is linked in
 	@scripts/licences.sh

@@ -1,5 +1,6 @@
 //! A hundred lives of both elements leave nothing behind. Alone in its process, so that what it
-//! counts is its own.
+//! counts is its own. It counts by way of Linux's /proc.
+#![cfg(target_os = "linux")]
 
 #[path = "elements/support.rs"]
 mod support;

@@ -7,19 +7,14 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::sys;
 use super::udp::{canonical, set_dscp};
 
-/// One address gets this long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// One address gets this long. Windows takes two seconds to believe that nothing listens.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(if cfg!(windows) { 3 } else { 1 });
 
 /// A name gets this long.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Unsent bytes that TCP keeps: what waits longer is stale.
-const UNSENT_LOW_WATER: u32 = 16 * 1024;
-
-/// Sent bytes that nobody acknowledged for this long end the connection.
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -139,11 +134,7 @@ pub(crate) fn tune(stream: &TcpStream, dscp: Option<u8>) {
         TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2));
     let _ = socket.set_tcp_keepalive(&keepalive);
     set_dscp(&socket, dscp);
-    #[cfg(target_os = "linux")]
-    {
-        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
-        let _ = socket.set_tcp_notsent_lowat(UNSENT_LOW_WATER);
-    }
+    sys::limit_waiting(&socket);
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
@@ -167,6 +158,11 @@ async fn connect_to(
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
         .map_err(Failure::Connect)?;
     socket.set_nonblocking(true).map_err(Failure::Connect)?;
+    if let SocketAddr::V6(v6) = address {
+        let only = v6.ip().to_ipv4_mapped().is_none();
+        socket.set_only_v6(only).map_err(Failure::Connect)?;
+    }
+    sys::prepare_caller(&socket, address);
     if let Some(ip) = bind {
         socket
             .bind(&SocketAddr::new(ip, 0).into())

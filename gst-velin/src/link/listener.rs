@@ -27,6 +27,7 @@ use super::exchange::Exchange;
 use super::hub::Hub;
 use super::registry::{self, Conflict, LinkKey};
 use super::runtime::{self, RuntimeError};
+use super::sys;
 use super::trust::{Subscription, TrustSource};
 use super::udp::{UdpPort, UdpShared, canonical};
 
@@ -533,9 +534,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    // On Unix this only skips the wait after a restart; on Windows it would share the port.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
+    sys::prepare_listener(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(256)?;

@@ -24,6 +24,7 @@ mod outlet;
 mod registry;
 mod runtime;
 pub mod store;
+mod sys;
 mod tcp_media;
 mod trust;
 mod udp;

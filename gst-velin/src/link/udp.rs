@@ -16,6 +16,7 @@ use velin_core::handshake::packets::SessionIndex;
 use super::clock;
 use super::connection::Connection;
 use super::entropy::random_u64;
+use super::sys::{self, FineTimers};
 
 /// Room for more than half a second of the fattest stream.
 const RECEIVE_BUFFER: usize = 512 * 1024;
@@ -39,6 +40,7 @@ pub(crate) struct UdpPort {
     shared: Arc<UdpShared>,
     /// Disconnects when the receive thread is over.
     thread: Mutex<Receiver<()>>,
+    _timers: FineTimers,
 }
 
 impl UdpPort {
@@ -60,7 +62,7 @@ impl UdpPort {
             let _alive = alive;
             receiver.run();
         })?;
-        Ok(Self { shared, thread: Mutex::new(thread) })
+        Ok(Self { shared, thread: Mutex::new(thread), _timers: FineTimers::new() })
     }
 
     /// Binds to `port` on all addresses of both families, or of IPv4 where there is no IPv6.
@@ -168,7 +170,10 @@ impl UdpShared {
                 match socket.recv_from(&mut buffer) {
                     Ok((n, from)) => self.dispatch(from, &mut buffer[..n]),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) if sys::was_too_long(&e) => {
+                        self.unknown.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(e) if sys::concerns_one_datagram(&e) => {}
                     Err(_) => {
                         // For instance the interface is gone. Do not spin until it is back.
                         std::thread::sleep(Duration::from_millis(5));
@@ -223,11 +228,8 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 /// Marks packets with the DSCP value `dscp` (RFC 2474), as far as the system allows.
 pub(crate) fn set_dscp(socket: &Socket, dscp: Option<u8>) {
     let Some(dscp) = dscp else { return };
-    let tos = u32::from(dscp) << 2;
     // Marking is best effort: a system that refuses it still carries audio.
-    let _ = socket.set_tos_v4(tos);
-    #[cfg(unix)]
-    let _ = socket.set_tclass_v6(tos);
+    sys::mark(socket, u32::from(dscp) << 2);
 }
 
 fn bound_socket(address: SocketAddr, dscp: Option<u8>) -> io::Result<UdpSocket> {
@@ -235,6 +237,7 @@ fn bound_socket(address: SocketAddr, dscp: Option<u8>) -> io::Result<UdpSocket> 
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    sys::prepare_udp(&socket)?;
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
     set_dscp(&socket, dscp);

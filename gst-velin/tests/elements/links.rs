@@ -1,7 +1,6 @@
 //! Links either way round: senders that listen, receivers that call, elements that share a link.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use gst::prelude::*;
 
@@ -48,10 +47,6 @@ fn free_port() -> u32 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().into()
 }
 
-fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
-}
-
 fn children(receiver: &Receiver) -> Vec<gst::glib::Object> {
     let proxy = receiver.src.dynamic_cast_ref::<gst::ChildProxy>().unwrap();
     (0..proxy.children_count()).filter_map(|i| proxy.child_by_index(i)).collect()
@@ -64,7 +59,8 @@ fn trust_with(device: &Device, other: &Device, may: &str) {
         other.key.recipient()
     );
     fs::write(device.trust_file(), text).unwrap();
-    fs::set_permissions(device.trust_file(), fs::Permissions::from_mode(0o600)).unwrap();
+    #[cfg(unix)]
+    crate::support::set_mode(&device.trust_file(), 0o600);
 }
 
 #[test]
@@ -92,29 +88,26 @@ fn a_sender_that_listens_serves_whoever_calls_and_one_that_goes_disturbs_nobody(
 
 /// 16 receivers at one sender: each has keys of its own, and no thread belongs to any of them.
 #[test]
+#[cfg(target_os = "linux")]
 fn sixteen_receivers_of_one_sender_need_no_thread_more_than_one() {
     let device = Device::new();
     let server = server(&device, 0, 1000, "");
     let port = port_of(&server);
-    let one = calling(&device, port, "link=one");
-    one.tape.heard("sound", |b| rms(b) > 0.1);
-    let callers: Vec<_> = (0..15).map(|i| calling(&device, port, &format!("link=r{i}"))).collect();
+    let callers: Vec<_> = (0..16).map(|i| calling(&device, port, &format!("link=r{i}"))).collect();
     for receiver in &callers {
         receiver.tape.heard("sound", |b| rms(b) > 0.1);
     }
     let list = server.stats().get::<gst::List>("receivers").unwrap();
     assert_eq!(list.len(), 16);
-    // The sender's own threads: its runtime, its receive thread, its streaming thread.
     let names: Vec<_> = fs::read_dir("/proc/self/task")
         .unwrap()
         .filter_map(|t| fs::read_to_string(t.ok()?.path().join("comm")).ok())
         .collect();
-    let receive = names.iter().filter(|n| n.trim() == "velin-receive").count();
-    let runtime = names.iter().filter(|n| n.trim() == "velin-link").count();
-    // One socket for the server, one for each caller; other tests of this program have theirs.
-    assert!(receive >= 17, "{receive}");
-    assert!(runtime <= 5, "{runtime} threads of the runtime");
-    assert!(threads() > receive);
+    let count = |name: &str| names.iter().filter(|n| n.trim() == name).count();
+    // One for the server's socket, and one for that of each caller, which has a link of its own here.
+    assert_eq!(count("velin-receive"), 17);
+    // One that works, and up to four that read files.
+    assert!(count("velin-link") <= 5, "{names:?}");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 #![allow(dead_code)] // Every test program uses another part of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
 use std::time::{Duration, Instant};
@@ -46,21 +45,35 @@ impl Device {
     pub(crate) fn trust(&self, others: &[&Self]) {
         let lines: String = others.iter().map(|o| o.key.recipient() + "\n").collect();
         fs::write(self.trust_file(), format!("# trusted\n{lines}")).expect("a trust file");
-        fs::set_permissions(self.trust_file(), fs::Permissions::from_mode(0o600)).expect("chmod");
+        #[cfg(unix)]
+        set_mode(&self.trust_file(), 0o600);
     }
 
     pub(crate) fn identity_file(&self) -> String {
-        self.dir.path().join("identity.txt").display().to_string()
+        self.file("identity.txt")
     }
 
     pub(crate) fn trust_file(&self) -> String {
-        self.dir.path().join("trusted.txt").display().to_string()
+        self.file("trusted.txt")
+    }
+
+    /// As a launch line takes it, where a backslash has another meaning than on Windows.
+    fn file(&self, name: &str) -> String {
+        let path = self.dir.path().join(name).display().to_string();
+        if cfg!(windows) { path.replace('\\', "/") } else { path }
     }
 
     /// Both files as properties of an element in a launch line.
     pub(crate) fn files(&self) -> String {
         format!("identity-file={} trust-file={}", self.identity_file(), self.trust_file())
     }
+}
+
+/// Whatever the umask is.
+#[cfg(unix)]
+pub(crate) fn set_mode(path: &str, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 }
 
 /// All that a pipeline posted.

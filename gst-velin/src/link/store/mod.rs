@@ -15,6 +15,6 @@ pub use identity_file::{IdentityFile, IdentityFileError, LoadedIdentity};
 pub use passphrase::{Passphrase, PassphraseError, Purpose};
 pub use places::{NoHome, Places};
 pub use sealed::{MAX_WORK_FACTOR, SealedError, WORK_FACTOR, seal};
-pub use strict::UnsafePlace;
 pub(super) use strict::quoted;
+pub use strict::{Right, UnsafePlace};
 pub use trust_file::TrustFileError;
