@@ -391,3 +391,80 @@ fn what_was_counted_of_a_stream_outlives_it() {
     let causes = ["received", "repaired", "concealed", "silence"].map(|c| count(&stats, c));
     assert_eq!(causes.iter().sum::<u64>(), count(&stats, "played"));
 }
+
+/// Longer than a peer may be silent: an input that stops leaves the link to its heartbeat.
+#[test]
+fn an_input_that_stops_for_six_seconds_goes_on_in_the_same_stream() {
+    let device = Device::new();
+    let receiver = Receiver::start(&device);
+    let sender = Line::parse(&format!(
+        "appsrc name=in is-live=true format=time do-timestamp=true caps=\"{FLOAT_STEREO},\
+         layout=interleaved\" ! velinsink name=sink port={} {}",
+        receiver.port(),
+        device.files()
+    ));
+    let input = sender.element("in").downcast::<gst_app::AppSrc>().unwrap();
+    sender.set(gst::State::Playing);
+    // A square wave, 10 ms at a time.
+    let push = |n: usize| {
+        for _ in 0..n {
+            let samples = (0..960).flat_map(|i| {
+                let value: f32 = if i / 48 % 2 == 0 { 0.3 } else { -0.3 };
+                value.to_le_bytes()
+            });
+            input.push_buffer(gst::Buffer::from_slice(samples.collect::<Vec<_>>())).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    until("a receiver", || {
+        push(1);
+        (count(&sender.element("sink").property("stats"), "packets-sent") > 0).then_some(())
+    });
+    push(20);
+    receiver.tape.heard("sound", |b| rms(b) > 0.1);
+    let before = uuids(&receiver);
+    let sent = count(&sender.element("sink").property("stats"), "packets-sent");
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(count(&sender.element("sink").property("stats"), "packets-sent"), sent);
+    push(30);
+    receiver.tape.heard("sound again", |b| rms(b) > 0.1);
+    assert_eq!(uuids(&receiver), before);
+    assert_eq!(receiver.count("peers"), 1);
+    for name in ["velin/stalled", "velin/peer-lost", "velin/stream-removed"] {
+        assert_eq!(receiver.messages().count(|m| element(m, name).is_some()), 0, "{name}");
+    }
+}
+
+/// With every category at its most talkative.
+#[test]
+fn the_log_holds_neither_key_nor_sound() {
+    use std::sync::{Arc, Mutex};
+    let device = Device::new();
+    let log = Arc::new(Mutex::new(String::new()));
+    let into = log.clone();
+    let logged = gst::log::add_log_function(move |category, _, _, _, _, _, message| {
+        if category.name().starts_with("velin")
+            && let Some(text) = message.get()
+        {
+            let mut log = into.lock().unwrap();
+            log.push_str(&text);
+            log.push('\n');
+        }
+    });
+    for category in ["velinsink", "velinsrc"] {
+        gst::log::set_threshold_for_name(category, gst::DebugLevel::Memdump);
+    }
+    let receiver = Receiver::start(&device);
+    let _sender = Sender::start(&device, receiver.port(), 1000);
+    receiver.tape.heard("sound", |b| rms(b) > 0.1);
+    drop(receiver);
+    gst::log::remove_log_function(logged);
+    let log = log.lock().unwrap().to_ascii_uppercase();
+    assert!(log.contains("CONNECTED"), "{log}");
+    let file = std::fs::read_to_string(device.identity_file()).unwrap();
+    let secret = file.lines().find(|l| l.starts_with("AGE-SECRET-KEY-1")).unwrap();
+    for part in [secret, &secret[20..40], "AGE-SECRET-KEY"] {
+        assert!(!log.contains(part), "{part} is in the log");
+    }
+    assert!(log.lines().all(|line| line.len() < 2000), "no dumps of packets");
+}
