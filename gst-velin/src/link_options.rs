@@ -506,6 +506,8 @@ pub(crate) struct Figures {
     pub(crate) audio_port: u16,
     /// Callers that failed the handshake.
     pub(crate) refused: u64,
+    /// Trusted callers that were more than `max-sessions`.
+    pub(crate) busy: u64,
     /// Callers that have not authenticated yet.
     pub(crate) at_door: u32,
     /// What became of callers before they did.
@@ -535,6 +537,7 @@ impl OpenLink {
                     peers: listener.sessions() as u32,
                     audio_port: listener.audio_port(),
                     refused: listener.refused(),
+                    busy: listener.busy(),
                     at_door: at_door as u32,
                     door,
                     unknown,

@@ -136,6 +136,8 @@ struct Shared {
     admission: Mutex<Admission<AbortHandle>>,
     sessions: AtomicUsize,
     refused: AtomicU64,
+    /// Trusted callers that were one too many.
+    busy: AtomicU64,
     /// What the sessions that are over had counted.
     past: Mutex<SessionCounters>,
 }
@@ -220,6 +222,7 @@ impl Listener {
             admission: Mutex::new(Admission::new(self.settings.allow.clone())),
             sessions: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
             past: Mutex::default(),
         });
         let (watched, hub) = (Arc::downgrade(&trust), Arc::downgrade(&self.hub));
@@ -280,6 +283,11 @@ impl Listener {
     /// Callers that failed the handshake.
     pub(crate) fn refused(&self) -> u64 {
         self.opening().map_or(0, |s| s.refused.load(Ordering::Relaxed))
+    }
+
+    /// Trusted callers that were more than `max_sessions`.
+    pub(crate) fn busy(&self) -> u64 {
+        self.opening().map_or(0, |s| s.busy.load(Ordering::Relaxed))
     }
 
     /// Callers that have not authenticated yet, and what became of others.
@@ -486,6 +494,7 @@ impl ListenerDriver {
         if shared.stop.load(Ordering::Acquire) {
             connection.close(CloseCode::SHUTDOWN);
         } else if before >= self.server.settings.max_sessions {
+            shared.busy.fetch_add(1, Ordering::Relaxed);
             connection.close(CloseCode::BUSY);
         }
     }

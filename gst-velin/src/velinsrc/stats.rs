@@ -30,6 +30,7 @@ pub(super) fn structure(
         .field("streams", gst::List::from_iter(streams))
         .field("callers-waiting", link.at_door)
         .field("callers-refused", link.refused)
+        .field("callers-busy", link.busy)
         .field("callers-evicted", link.door.evicted_full + link.door.evicted_source)
         .field("callers-limited", link.door.refused_source + link.door.refused_global)
         .field("callers-not-allowed", link.door.not_allowed)
@@ -81,6 +82,8 @@ fn with_packets(builder: gst::structure::Builder, c: &SessionCounters) -> gst::s
         .field("packets-wrong-epoch", c.wrong_epoch)
         .field("packets-unknown-stream", c.unknown_stream)
         .field("packets-malformed", c.malformed)
+        .field("pings-unanswered", c.unanswered_pings)
+        .field("addresses-unproved", c.unproved_addresses)
 }
 
 /// Frames add up; of the delays the longest counts.

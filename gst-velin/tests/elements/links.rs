@@ -332,7 +332,8 @@ fn no_more_callers_than_max_sessions_come_in() {
     let second = Sender::build(&device, receiver.port(), 1000, "link=full");
     second.line.set(gst::State::Playing);
     second.messages().element("peer-lost");
-    assert_eq!(receiver.count("peers"), 1);
+    until("one peer", || (receiver.count("peers") == 1).then_some(()));
+    assert!(receiver.count("callers-busy") >= 1);
 }
 
 #[test]
@@ -342,6 +343,7 @@ fn callers_from_elsewhere_than_allowed_do_not_get_in() {
     let sender = Sender::start(&device, receiver.port(), 1000);
     sender.messages().warning();
     assert_eq!(receiver.count("peers"), 0);
+    assert!(receiver.count("callers-not-allowed") >= 1);
     let allowed =
         Sender::build(&device, receiver.port(), 1000, "bind-address=127.0.0.9 link=allowed");
     allowed.line.set(gst::State::Playing);
