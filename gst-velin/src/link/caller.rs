@@ -558,7 +558,7 @@ async fn serve(
     if is_final(&ended) {
         return Ok(Outcome::Refused(ended));
     }
-    let detail = format!("{ended}; is this a Velin receiver?");
+    let detail = format!("{ended}; is Velin there?");
     let failed = ConnectError::Other { to: shared.address(), detail };
     Ok(match (peer, &ended) {
         (Some(peer), _) => Outcome::Ended { peer, ended },

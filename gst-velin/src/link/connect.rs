@@ -23,7 +23,7 @@ pub enum ConnectError {
     /// Something answered that nothing listens there.
     #[error(
         "nothing listens at {to}; start the receiver there (for instance `velin-pipe run \
-         play.toml`), or check host and port"
+         presets/play.toml`), or check host and port"
     )]
     Refused {
         /// Host and port.
