@@ -86,7 +86,7 @@ fn strangers_are_refused_with_the_command_that_makes_them_known() {
     let said = sender.output();
     assert!(said.contains("The receiver at 192.0.2.2:49000 does not trust this device"), "{said}");
     assert!(said.contains(&format!("Run there: velin-pipe trust add {a}")), "{said}");
-    let line = receiver.wait_for("an unknown device wants to play here", SOON).unwrap();
+    let line = receiver.wait_for("an unknown device calls", SOON).unwrap();
     assert!(line.contains(&format!("velin-pipe trust add {a} --name NAME")), "{line}");
 
     // Until here nothing was played.

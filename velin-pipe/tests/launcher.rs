@@ -198,7 +198,7 @@ fn words_of_the_schema_that_the_elements_do_not_know_yet_are_pointed_at() {
     let home = Home::new();
     let preset = home.write(
         "later.toml",
-        "schema = 1\n[receive]\ndrift = \"source\"\nstreams = [\"*\"]\n\
+        "schema = 1\n[receive]\ndrift = \"source\"\nstreams = [\"*\"]\ncarrier = \"tunnel\"\n\
          [[playback]]\nkind = \"none\"\n",
     );
     let (code, said) = home.run(&["check", text(&preset)]);
@@ -206,8 +206,8 @@ fn words_of_the_schema_that_the_elements_do_not_know_yet_are_pointed_at() {
     for words in [
         "later.toml:3:9: error: velinsrc cannot take `source` as its drift",
         "= write one of resample, off",
-        "later.toml:4:11: error: velinsrc has no property `streams`",
-        "= known here: port, audio-port, ",
+        "later.toml:5:11: error: velinsrc cannot take `tunnel` as its carrier",
+        "= write one of auto, lan, tcp",
     ] {
         assert!(said.contains(words), "{words:?} is not in\n{said}");
     }

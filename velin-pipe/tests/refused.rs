@@ -40,7 +40,7 @@ fn a_receiver_that_does_not_trust_the_sender_tells_both_and_goes_on() {
     let command = format!("velin-pipe trust add {} --name NAME", here.recipient());
     assert!(said.ends_with(&format!("Run there: {command}\n")), "{said}");
 
-    let warning = receiver.wait_for("an unknown device wants to play here");
+    let warning = receiver.wait_for("an unknown device calls");
     assert!(warning.contains(&command), "{warning}");
     assert_eq!(receiver.said().matches(&command).count(), 1, "{}", receiver.said());
     receiver.signal("-INT");
