@@ -91,11 +91,19 @@ impl Device {
     /// # Panics
     /// The files cannot be written, or the name is taken.
     pub fn trust(&self, key: PublicKey, name: &str) {
+        self.grant(key, name, Grants::PLAY_TO_ME);
+    }
+
+    /// What `velin-pipe trust add --may` does.
+    ///
+    /// # Panics
+    /// The files cannot be written, or the name is taken.
+    pub fn grant(&self, key: PublicKey, name: &str, may: Grants) {
         let name = Name::new(name).expect("tests use good names");
         let peer = TrustedPeer {
             key,
             name: Some(name),
-            may: Grants::PLAY_TO_ME,
+            may,
             via: Via::File,
             added: None,
             host: None,
@@ -127,6 +135,21 @@ impl Device {
         proc::urgent(&self.plain(pipeline))
     }
 
+    /// `velin-pipe` as this user runs it, with `arguments` split at blanks.
+    ///
+    /// # Errors
+    /// It is not built, for [`crate::skipped`]; cargo builds it with the workspace's tests.
+    pub fn pipe(&self, arguments: &str) -> Result<Command, String> {
+        let tests = std::env::current_exe().map_err(|e| e.to_string())?;
+        let program = tests.ancestors().skip(1).take(2).map(|f| f.join("velin-pipe"));
+        let Some(program) = program.into_iter().find(|p| p.exists()) else {
+            return Err("velin-pipe is not built; run cargo build first".into());
+        };
+        let mut command = gstreamer(&program.display().to_string());
+        command.args(arguments.split_whitespace()).env("VELIN_CONFIG_DIR", self.folder());
+        Ok(command)
+    }
+
     fn plain(&self, pipeline: &str) -> Command {
         let mut command = gstreamer("gst-launch-1.0");
         command.args(pipeline.split_whitespace()).env("VELIN_CONFIG_DIR", self.folder());
@@ -154,6 +177,20 @@ impl Receiver {
         properties: &str,
         place: impl Fn(Command) -> Command,
     ) -> Result<Self, String> {
+        Self::start_beside(device, properties, "", place)
+    }
+
+    /// The same with another pipeline in the same process. With `mode=caller` it returns when it
+    /// records, connected or not, and has no port.
+    ///
+    /// # Errors
+    /// It does not come to that; the text carries what it printed.
+    pub fn start_beside(
+        device: &Device,
+        properties: &str,
+        beside: &str,
+        place: impl Fn(Command) -> Command,
+    ) -> Result<Self, String> {
         static COUNT: Mutex<u32> = Mutex::new(0);
         let number = {
             let mut count = COUNT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,12 +200,16 @@ impl Receiver {
         let file = device.folder().join(format!("heard-{number}.f32"));
         let command = device.launch(&format!(
             "velinsrc {PATIENT} {properties} ! audio/x-raw,format=F32LE,rate={RATE},channels=2 \
-             ! filesink buffer-mode=unbuffered sync=false location={}",
+             ! filesink buffer-mode=unbuffered sync=false location={} {beside}",
             file.display()
         ));
         let process = Process::spawn(place(command)).map_err(|e| e.to_string())?;
-        let line = process.wait_for_line("velin/listening", SOON).map_err(|e| e.to_string())?;
-        let port = number_after(&line, "port=(uint)").ok_or(line)?;
+        let port = if properties.contains("mode=caller") {
+            0
+        } else {
+            let line = process.wait_for_line("velin/listening", SOON).map_err(|e| e.to_string())?;
+            number_after(&line, "port=(uint)").ok_or(line)?
+        };
         let receiver = Self { process, file, port };
         if !proc::wait_until(SOON, || receiver.frames() > 0) {
             return Err(format!("nothing is recorded:\n{}", receiver.process.output()));
@@ -176,7 +217,7 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// The TCP port it listens on.
+    /// The TCP port it listens on; 0 = none.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
