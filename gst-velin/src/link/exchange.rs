@@ -64,11 +64,6 @@ impl Exchange {
         &self.peer
     }
 
-    /// Whether nothing of the peer is played here.
-    pub(crate) fn plays_nothing(&self) -> bool {
-        self.ins.is_empty()
-    }
-
     /// The peer took us and says what it is called; a name from the trust file stands.
     pub(crate) fn open(
         &mut self,
