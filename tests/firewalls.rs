@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use velin::audio::compare;
 use velin::firewall::{self, Rule};
-use velin::launch::{RATE, Receiver, SOON, alone};
+use velin::launch::{Receiver, SOON, alone};
 use velin::net::{self, Side};
 use velin::scene::{Scene, frames, pass, wait_for_count};
 use velin::skipped;
@@ -34,7 +34,8 @@ fn where_a_firewall_drops_udp_the_sound_begins_on_tcp() {
     let took = (began + frames(sound)).saturating_duration_since(start);
     println!("sound {took:?} after the start");
     let line = sender.wait_for_line("velin/route-changed", SOON).unwrap();
-    assert!(line.contains(BY_TCP) && line.contains("UDP does not answer"), "{line}");
+    // gst-launch escapes blanks.
+    assert!(line.contains(BY_TCP) && line.contains("UDP\\ does\\ not\\ answer"), "{line}");
     assert!(sender.wait(SOON).unwrap().success());
     receiver.wait_for("velin/stream-removed", SOON).unwrap();
 
@@ -62,7 +63,7 @@ fn blocked_in_the_middle(sides: &[Side]) {
         return;
     }
     let _alone = alone();
-    let scene = Scene::new(secs(20));
+    let scene = Scene::new(secs(10));
     let receiver = scene.machines.receiver().unwrap();
     let sender = scene.sender();
     assert!(receiver.wait_for_sound(0, SOON).is_some(), "{}", sender.output());
@@ -75,7 +76,6 @@ fn blocked_in_the_middle(sides: &[Side]) {
     let took = wait_for_count(&sender, BY_UDP, 2, secs(15));
     println!("on UDP again {took:?} after it was free");
     pass(secs(1));
-
     let said = format!("{}\n{}", sender.output(), receiver.output());
     assert!(sender.output().contains(BY_TCP), "{said}");
     // Pieces that were sent both ways are heard once: the rest of the tune is where it belongs.
@@ -108,7 +108,6 @@ fn a_connection_that_somebody_cuts_is_replaced_without_a_gap() {
         println!("a new connection {:?} after the old one was cut", start.elapsed());
     }
     pass(secs(2));
-
     let said = format!("{}\n{}", sender.output(), receiver.output());
     let heard = receiver.heard();
     let result = compare(&scene.tune, &heard).unwrap_or_else(|e| panic!("{e}\n{said}"));
@@ -116,8 +115,10 @@ fn a_connection_that_somebody_cuts_is_replaced_without_a_gap() {
     assert_eq!(result.gaps, [], "{result}\n{said}");
     assert!(result.correlation > 0.99, "{result}\n{said}");
     assert!(result.wrong < Duration::from_millis(5), "{result}\n{said}");
-    assert!(!said.contains("velin/stream-removed") && !said.contains("velin/peer-lost"), "{said}");
-    assert!(heard.frames() > 3 * RATE as usize);
+    // Whoever listens is not told of a loss that nobody hears.
+    assert!(!said.contains("velin/stream-removed") && !said.contains("velin/stalled"), "{said}");
+    let lost = said.lines().filter(|line| line.contains("velin/peer-lost"));
+    assert!(lost.clone().count() == 2 && lost.clone().all(|l| l.contains("SUPERSEDED")), "{said}");
 }
 
 fn secs(seconds: u64) -> Duration {

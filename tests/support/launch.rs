@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use gstvelin::link::store::{IdentityFile, Places, TrustFileError, trust_file};
@@ -27,10 +27,17 @@ pub const RATE: u32 = 48_000;
 pub const PATIENT: &str = "profile=fixed latency=150";
 
 /// Keeps tests in real time from running beside each other in one process: hold it to the test's end.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    ALONE.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The same for tests that wait most of their time: they may run beside each other, not beside those
+/// that hold [`alone`].
+pub fn waiting() -> RwLockReadGuard<'static, ()> {
+    ALONE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+static ALONE: RwLock<()> = RwLock::new(());
 
 /// A command that sees the plugin the tests were built with, and of all other plugins what the
 /// machine has.

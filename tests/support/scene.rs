@@ -53,7 +53,8 @@ impl Scene {
     }
 
     /// The way was cut at frame `out` of the recording and open again at `back`: the sound returns
-    /// within `limit` and goes on in step with what was heard before.
+    /// within `limit` and goes on in step with what was heard before. Gives what sender and receiver
+    /// had printed two seconds later.
     ///
     /// # Panics
     /// It does not.
@@ -64,12 +65,13 @@ impl Scene {
         out: usize,
         back: usize,
         limit: Duration,
-    ) {
+    ) -> [String; 2] {
         // A quarter second is more than was on its way.
         let (settled, margin) = (back.max(out + RATE as usize / 4), RATE as usize / 2);
         let sound = receiver.wait_for_sound(settled, SOON);
         pass(Duration::from_secs(2));
-        let said = format!("{}\n{}", sender.output(), receiver.output());
+        let printed = [sender.output(), receiver.output()];
+        let said = printed.join("\n");
         let Some(sound) = sound else { panic!("no sound came back:\n{said}") };
         let heard = receiver.heard();
         let took = frames(sound.saturating_sub(back));
@@ -86,6 +88,30 @@ impl Scene {
         assert!(shift < SHIFT, "{before}\n{after}\n{said}");
         assert!(took < limit, "{took:?}\n{said}");
         self.assert_no_pop(&heard);
+        printed
+    }
+
+    /// From which frame of `heard` on, `from` or later, it is the tune with its beginning at `offset`
+    /// (in seconds): the first 10 ms that are.
+    #[must_use]
+    pub fn in_step_from(&self, heard: &Clip, from: usize, offset: f64) -> Option<usize> {
+        const WINDOW: usize = RATE as usize / 100;
+        let begin = (offset * f64::from(RATE)).round() as i64;
+        let sample = |clip: &Clip, frame: i64| {
+            let at = usize::try_from(frame).ok().map(|f| f * 2);
+            at.and_then(|at| clip.samples.get(at)).copied().unwrap_or(0.0)
+        };
+        let fits = |start: &usize| {
+            let pairs = (*start..start + WINDOW).map(|f| {
+                let f = f as i64;
+                (sample(&self.tune, f - begin), sample(heard, f))
+            });
+            let (wrong, loud) = pairs.fold((0.0, 0.0), |(wrong, loud), (tune, heard)| {
+                (wrong + (tune - heard).powi(2), loud + tune.powi(2))
+            });
+            loud > 1e-4 && wrong < 0.1 * loud
+        };
+        (from..heard.frames().saturating_sub(WINDOW)).find(fits)
     }
 
     /// As heard in `one` and in `other`, the tune began at the same moment. The instants are when
@@ -117,8 +143,12 @@ impl Scene {
         assert!(worst < 1.5 * own + 0.01, "a pop of {worst} at {:?}", frames(at));
     }
 
-    /// A part of the tune without a hole.
-    fn compare(&self, heard: &Clip, said: &str) -> Comparison {
+    /// `heard` is a part of the tune, without a hole.
+    ///
+    /// # Panics
+    /// It is not; `said` is what the processes printed.
+    #[must_use]
+    pub fn compare(&self, heard: &Clip, said: &str) -> Comparison {
         let result = compare(&self.tune, heard).unwrap_or_else(|e| panic!("{e}\n{said}"));
         assert!(result.correlation > 0.98, "{result}\n{said}");
         result
