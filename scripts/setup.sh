@@ -18,7 +18,7 @@ declare -A packages=(
     [test]="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
             gstreamer1.0-plugins-bad gstreamer1.0-alsa gstreamer1.0-pulseaudio
             gstreamer1.0-pipewire pipewire pipewire-bin pipewire-pulse wireplumber pulseaudio
-            pulseaudio-utils espeak-ng age iproute2 dbus tmux procps python3"
+            pulseaudio-utils espeak-ng age iproute2 iptables dbus tmux procps python3"
 )
 
 main() {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use gstvelin::link::store::{IdentityFile, Places, TrustFileError, trust_file};
@@ -27,10 +27,17 @@ pub const RATE: u32 = 48_000;
 pub const PATIENT: &str = "profile=fixed latency=150";
 
 /// Keeps tests in real time from running beside each other in one process: hold it to the test's end.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    ALONE.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The same for tests that wait most of their time: they may run beside each other, not beside those
+/// that hold [`alone`].
+pub fn waiting() -> RwLockReadGuard<'static, ()> {
+    ALONE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+static ALONE: RwLock<()> = RwLock::new(());
 
 /// A command that sees the plugin the tests were built with, and of all other plugins what the
 /// machine has.
@@ -91,11 +98,19 @@ impl Device {
     /// # Panics
     /// The files cannot be written, or the name is taken.
     pub fn trust(&self, key: PublicKey, name: &str) {
+        self.grant(key, name, Grants::PLAY_TO_ME);
+    }
+
+    /// What `velin-pipe trust add --may` does.
+    ///
+    /// # Panics
+    /// The files cannot be written, or the name is taken.
+    pub fn grant(&self, key: PublicKey, name: &str, may: Grants) {
         let name = Name::new(name).expect("tests use good names");
         let peer = TrustedPeer {
             key,
             name: Some(name),
-            may: Grants::PLAY_TO_ME,
+            may,
             via: Via::File,
             added: None,
             host: None,
@@ -127,6 +142,21 @@ impl Device {
         proc::urgent(&self.plain(pipeline))
     }
 
+    /// `velin-pipe` as this user runs it, with `arguments` split at blanks.
+    ///
+    /// # Errors
+    /// It is not built, for [`crate::skipped`]; cargo builds it with the workspace's tests.
+    pub fn pipe(&self, arguments: &str) -> Result<Command, String> {
+        let tests = std::env::current_exe().map_err(|e| e.to_string())?;
+        let program = tests.ancestors().skip(1).take(2).map(|f| f.join("velin-pipe"));
+        let Some(program) = program.into_iter().find(|p| p.exists()) else {
+            return Err("velin-pipe is not built; run cargo build first".into());
+        };
+        let mut command = gstreamer(&program.display().to_string());
+        command.args(arguments.split_whitespace()).env("VELIN_CONFIG_DIR", self.folder());
+        Ok(command)
+    }
+
     fn plain(&self, pipeline: &str) -> Command {
         let mut command = gstreamer("gst-launch-1.0");
         command.args(pipeline.split_whitespace()).env("VELIN_CONFIG_DIR", self.folder());
@@ -154,6 +184,20 @@ impl Receiver {
         properties: &str,
         place: impl Fn(Command) -> Command,
     ) -> Result<Self, String> {
+        Self::start_beside(device, properties, "", place)
+    }
+
+    /// The same with another pipeline in the same process. With `mode=caller` it returns when it
+    /// records, connected or not, and has no port.
+    ///
+    /// # Errors
+    /// It does not come to that; the text carries what it printed.
+    pub fn start_beside(
+        device: &Device,
+        properties: &str,
+        beside: &str,
+        place: impl Fn(Command) -> Command,
+    ) -> Result<Self, String> {
         static COUNT: Mutex<u32> = Mutex::new(0);
         let number = {
             let mut count = COUNT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,12 +207,16 @@ impl Receiver {
         let file = device.folder().join(format!("heard-{number}.f32"));
         let command = device.launch(&format!(
             "velinsrc {PATIENT} {properties} ! audio/x-raw,format=F32LE,rate={RATE},channels=2 \
-             ! filesink buffer-mode=unbuffered sync=false location={}",
+             ! filesink buffer-mode=unbuffered sync=false location={} {beside}",
             file.display()
         ));
         let process = Process::spawn(place(command)).map_err(|e| e.to_string())?;
-        let line = process.wait_for_line("velin/listening", SOON).map_err(|e| e.to_string())?;
-        let port = number_after(&line, "port=(uint)").ok_or(line)?;
+        let port = if properties.contains("mode=caller") {
+            0
+        } else {
+            let line = process.wait_for_line("velin/listening", SOON).map_err(|e| e.to_string())?;
+            number_after(&line, "port=(uint)").ok_or(line)?
+        };
         let receiver = Self { process, file, port };
         if !proc::wait_until(SOON, || receiver.frames() > 0) {
             return Err(format!("nothing is recorded:\n{}", receiver.process.output()));
@@ -176,7 +224,7 @@ impl Receiver {
         Ok(receiver)
     }
 
-    /// The TCP port it listens on.
+    /// The TCP port it listens on; 0 = none.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port

@@ -8,13 +8,17 @@
 //! - [`capture`]: what an eavesdropper on the wire records
 //! - [`launch`]: the elements in `gst-launch-1.0`, as users run them
 //! - [`machines`]: both together: a sender's and a receiver's machine that trust each other
+//! - [`firewall`]: what stands between the machines at times
+//! - [`scene`]: a tune on its way from one machine to the other
 
 pub mod audio;
 pub mod capture;
+pub mod firewall;
 pub mod launch;
 pub mod machines;
 pub mod net;
 pub mod proc;
+pub mod scene;
 pub mod sound;
 
 /// True after printing why a test is skipped: for what a machine may lack, such as root.

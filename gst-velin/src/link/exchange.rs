@@ -21,6 +21,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long a stream may still come through a session whose place another one has taken.
 const OVERLAP: Duration = Duration::from_millis(1500);
 
+/// The same where the session has lost its connection: it ends before its silence looks like a stall.
+const SHORT_OVERLAP: Duration = Duration::from_millis(100);
+
 /// The streams of one authenticated session, both directions.
 pub(crate) struct Exchange {
     hub: Arc<Hub>,
@@ -65,11 +68,6 @@ impl Exchange {
     /// The peer.
     pub(crate) fn peer(&self) -> &PeerInfo {
         &self.peer
-    }
-
-    /// Whether no stream goes through the session, either way.
-    pub(crate) fn carries_nothing(&self, connection: &Arc<Connection>) -> bool {
-        self.outs.is_empty() && !self.hub.plays_from(connection)
     }
 
     /// The peer took us and says what it is called; a name from the trust file stands.
@@ -324,8 +322,9 @@ impl Before {
             connection.with(|s| s.remove_stream(id, CloseCode::SUPERSEDED));
             return;
         }
+        let detached = connection.with(|s| s.is_detached());
         tokio::spawn(async move {
-            tokio::time::sleep(OVERLAP).await;
+            tokio::time::sleep(if detached { SHORT_OVERLAP } else { OVERLAP }).await;
             connection.with(|s| s.remove_stream(id, CloseCode::SUPERSEDED));
             connection.nudge();
         });

@@ -531,8 +531,12 @@ impl Driver for ListenerDriver {
     fn on_nudge(&mut self, connection: &Arc<Connection>) {
         let Some(exchange) = &mut self.exchange else { return };
         exchange.sync(connection);
-        // A later session has everything that this one carried.
-        if exchange.carries_nothing(connection) && connection.with(|s| s.is_detached()) {
+        // A later session has everything that this one carried, and its caller cannot say so here.
+        let hub = &self.server.hub;
+        if !hub.plays_from(connection)
+            && hub.is_superseded(connection)
+            && connection.with(|s| s.is_detached())
+        {
             connection.close(CloseCode::SUPERSEDED);
         }
     }
