@@ -29,7 +29,7 @@ const WARM: Duration = Duration::from_secs(2);
 /// How long 128 known devices take to come back to a receiver that was killed.
 pub(crate) fn comeback(short: bool) -> anyhow::Result<()> {
     const N: usize = 128;
-    let rounds = if short { 1 } else { 10 };
+    let rounds = if short { 2 } else { 10 };
     let crowd = Crowd::new(N)?;
     let receiver = |ports: &str| {
         Pipeline::play(&format!(
@@ -55,20 +55,30 @@ pub(crate) fn comeback(short: bool) -> anyhow::Result<()> {
         .collect();
     let _senders = Pipeline::play(&senders)?;
     first.wait_for(N)?;
+    let mut first = Some(first);
+    let mut back = || {
+        std::thread::sleep(WARM);
+        // The ports are free before the next one takes them.
+        drop(first.take());
+        let mut next = receiver(&ports)?;
+        let ms = next.wait_for(N)?;
+        first = Some(next);
+        anyhow::Ok(ms as f32)
+    };
+    let fresh = back()?;
     let mut times = Values::with_capacity(rounds);
     for _ in 0..rounds {
-        std::thread::sleep(WARM);
-        drop(first);
-        first = receiver(&ports)?;
-        times.push(first.wait_for(N)? as f32);
+        times.push(back()?);
     }
     let s = times.summary();
     println!("### Return\n");
     println!(
         "{N} known devices, each with a key of its own, stream to a receiver that is killed and \
-         started again on its port: from its PLAYING until all {N} streams play, {rounds} times.\n"
+         started again on its port: from its PLAYING until all {N} streams play. Once with the \
+         senders' first attempts, 0.2 s apart, and {rounds} times with later ones, 0.7 s apart.\n"
     );
-    println!("| median | max |\n|---|---|\n| {:.0} ms | {:.0} ms |\n", s.median, s.max);
+    println!("| first outage | later ones, median | max |\n|---|---|---|");
+    println!("| {fresh:.0} ms | {:.0} ms | {:.0} ms |\n", s.median, s.max);
     Ok(())
 }
 
