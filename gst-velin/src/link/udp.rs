@@ -18,8 +18,10 @@ use super::connection::Connection;
 use super::entropy::random_u64;
 use super::sys::{self, FineTimers};
 
-/// Room for more than half a second of the fattest stream.
-const RECEIVE_BUFFER: usize = 512 * 1024;
+/// Room for 100 ms of 128 streams of 400 packets a second, each packet with what the kernel keeps
+/// beside it: whoever has that many callers on a busy machine loses packets here first. A limit and
+/// no allocation; the system may set a lower one (on Linux `net.core.rmem_max`).
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// Little, so that nothing stale waits in the kernel.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -1,12 +1,15 @@
-//! `make bench`: what a packet costs, how long a handshake and a start take, and how much delay the
-//! link adds, beside the machine's own hiccups and a stock RTP pipeline in the same run.
+//! `make bench`: what a packet costs, how long a handshake and a start take, what many links at once
+//! cost, and how much delay the link adds, beside the machine's own hiccups and a stock RTP pipeline
+//! in the same run.
 //!
-//! `bench [--short] [cost] [start] [latency] [peers]`: all parts, or those named. Prints Markdown;
-//! `docs/performance.md` says what the figures mean.
+//! `bench [--short] [PART …]`: all parts, or those named. Prints Markdown; `docs/performance.md`
+//! says what the figures mean.
 
+mod child;
 mod code;
 mod cost;
 mod latency;
+mod scale;
 mod start;
 mod stats;
 mod timer;
@@ -46,7 +49,7 @@ fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
 }
 
-const PARTS: [&str; 4] = ["cost", "start", "latency", "peers"];
+const PARTS: [&str; 7] = ["cost", "start", "return", "fan-out", "callers", "latency", "peers"];
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -59,6 +62,11 @@ fn main() -> ExitCode {
 }
 
 fn run(mut arguments: Vec<String>) -> anyhow::Result<()> {
+    if arguments == [child::ARGUMENT] {
+        gst::init()?;
+        gstvelin::plugin_register_static()?;
+        return child::run();
+    }
     let short = arguments.iter().any(|a| a == "--short");
     arguments.retain(|a| a != "--short");
     if let Some(unknown) = arguments.iter().find(|a| !PARTS.contains(&a.as_str())) {
@@ -74,7 +82,16 @@ fn run(mut arguments: Vec<String>) -> anyhow::Result<()> {
         cost::run(short);
     }
     if wanted("start") {
-        start::run(if short { 10 } else { 50 })?;
+        start::run(if short { 10 } else { 200 })?;
+    }
+    if wanted("return") {
+        scale::comeback(short)?;
+    }
+    if wanted("fan-out") {
+        scale::fan_out(short)?;
+    }
+    if wanted("callers") {
+        scale::callers(short)?;
     }
     if wanted("latency") || wanted("peers") {
         latency::run(short, wanted("latency"), wanted("peers"))?;
