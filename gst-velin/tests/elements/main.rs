@@ -4,10 +4,13 @@ mod embed;
 mod exact;
 mod life;
 mod links;
+// Signals, and /proc.
+#[cfg(target_os = "linux")]
 mod process;
 mod properties;
 mod refusals;
 mod relay;
+#[cfg(target_os = "linux")]
 mod scale;
 mod states;
 mod support;
