@@ -405,6 +405,12 @@ fn switch(
 /// The offset of `piece` (which begins at the reference's frame `start`) within `reach` of `near`, to
 /// a fraction of a frame, and how well it matches (1.0 is a copy); none when nothing there does.
 fn refine(piece: &[f64], heard: &[f64], start: i64, near: i64, reach: i64) -> Option<(f64, f64)> {
+    // Silence takes long to search and holds nothing.
+    let frame = |at: i64| usize::try_from(at).unwrap_or(0).min(heard.len());
+    let end = start + near + reach + 2 + piece.len() as i64;
+    if heard[frame(start + near - reach - 1)..frame(end)].iter().all(|s| *s == 0.0) {
+        return None;
+    }
     let score = |offset: i64| {
         let at = start + offset;
         let skip = usize::try_from(-at).unwrap_or(0);
