@@ -288,7 +288,7 @@ fn each_stream_is_a_child_whose_volume_turns_and_stays_when_its_sender_comes_bac
     receiver
         .tape
         .heard("a at a quarter", |b| quarter(amplitude(b, 600.0)) && amplitude(b, 1300.0) > 0.19);
-    proxy.set_child_property("b::mute", &true.to_value());
+    proxy.set_child_property("b::mute", true.to_value());
     receiver.tape.rewind();
     receiver.tape.heard("b muted", |b| quarter(amplitude(b, 600.0)) && amplitude(b, 1300.0) < 1e-3);
     let stats = child.property::<gst::Structure>("stats");
