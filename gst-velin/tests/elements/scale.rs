@@ -69,9 +69,14 @@ fn streams(process: &mut Process) -> BTreeMap<String, gst::Structure> {
     streams.into_iter().map(|s| (s.get::<String>("name").unwrap(), s)).collect()
 }
 
-/// What a `velinsink` sent to its only receiver.
-fn sent(process: &mut Process, element: &str) -> u64 {
-    list(&process.stats(element), "receivers").iter().map(|r| count(r, "packets-sent")).sum()
+/// What a `velinsink` sent to each receiver, by key. Without what it dropped itself before UDP
+/// answered: on a busy machine packets grow too old while they wait for TCP, and that is counted.
+fn sent(process: &mut Process, element: &str) -> BTreeMap<String, (u64, u64)> {
+    let one = |r: gst::Structure| {
+        let dropped = count(&r, "tcp-packets-dropped");
+        (r.get::<String>("peer").unwrap(), (count(&r, "packets-sent") - dropped, dropped))
+    };
+    list(&process.stats(element), "receivers").into_iter().map(one).collect()
 }
 
 /// 128 callers, each with a session and keys of its own, and no thread that belongs to any of them.
@@ -107,19 +112,24 @@ fn of_128_callers_every_stream_comes_whole_and_none_needs_a_thread() {
     others.set("paused");
     let sent: BTreeMap<_, _> = (0..N)
         .map(|i| {
-            (format!("s{i}"), sent(if i == 0 { &mut first } else { &mut others }, &format!("s{i}")))
+            let name = format!("s{i}");
+            let sent = sent(if i == 0 { &mut first } else { &mut others }, &name);
+            (name, sent[&here.key.recipient()])
         })
         .collect();
     let came = |receiver: &mut Process| -> BTreeMap<String, u64> {
         streams(receiver).into_iter().map(|(name, s)| (name, count(&s, "blocks"))).collect()
     };
+    let all: BTreeMap<_, _> = sent.iter().map(|(name, (n, _))| (name.clone(), *n)).collect();
     let deadline = Instant::now() + Duration::from_secs(2);
-    while came(&mut receiver) != sent && Instant::now() < deadline {
+    while came(&mut receiver) != all && Instant::now() < deadline {
         std::thread::park_timeout(Duration::from_millis(20));
     }
-    assert_eq!(came(&mut receiver), sent, "blocks that came, packets that were sent");
     for (name, stats) in streams(&mut receiver) {
-        for counter in ["lost", "duplicate", "malformed", "reordered"] {
+        let (sent, dropped) = sent[&name];
+        assert_eq!(count(&stats, "blocks"), sent, "{name}, {dropped} dropped: {stats}");
+        assert!(count(&stats, "lost") <= dropped, "{name}, {dropped} dropped: {stats}");
+        for counter in ["duplicate", "malformed", "reordered"] {
             assert_eq!(count(&stats, counter), 0, "{counter} of {name}");
         }
         assert!(count(&stats, "received") > 0, "{name} is not played");
@@ -183,23 +193,24 @@ fn of_64_receivers_every_one_hears_all_while_others_do_not_read() {
         process.streams("r0", 1);
         process.freeze();
     }
-    let before = sent_to(&mut sender);
+    let before = sent(&mut sender, "sink");
     until("three seconds more", || {
-        let now = sent_to(&mut sender);
-        let more = |d: &Device| now[&d.key.recipient()] >= before[&d.key.recipient()] + 150;
+        let now = sent(&mut sender, "sink");
+        let more = |d: &Device| now[&d.key.recipient()].0 >= before[&d.key.recipient()].0 + 150;
         devices[..N].iter().all(more).then_some(())
     });
     sender.set("paused");
-    let sent = sent_to(&mut sender);
+    let sent = sent(&mut sender, "sink");
     for (i, device) in devices[..N].iter().enumerate() {
-        let sent = sent[&device.key.recipient()];
+        let (sent, dropped) = sent[&device.key.recipient()];
         let came = |many: &mut Process| count(&many.stats(&format!("r{i}")), "blocks");
         let deadline = Instant::now() + Duration::from_secs(2);
         while came(&mut many) != sent && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(20));
         }
         let stats = many.stats(&format!("r{i}"));
-        assert_eq!((count(&stats, "blocks"), count(&stats, "lost")), (sent, 0), "r{i}");
+        assert_eq!(count(&stats, "blocks"), sent, "r{i}, {dropped} dropped: {stats}");
+        assert!(count(&stats, "lost") <= dropped, "r{i}, {dropped} dropped: {stats}");
     }
     frozen.iter().for_each(Process::thaw);
     sender.set("playing");
@@ -212,13 +223,6 @@ fn of_64_receivers_every_one_hears_all_while_others_do_not_read() {
     }
     many.no_error();
     sender.no_error();
-}
-
-/// What a listening sender sent to each receiver.
-fn sent_to(sender: &mut Process) -> BTreeMap<String, u64> {
-    let receivers = list(&sender.stats("sink"), "receivers");
-    let one = |r: gst::Structure| (r.get::<String>("peer").unwrap(), count(&r, "packets-sent"));
-    receivers.into_iter().map(one).collect()
 }
 
 #[test]
