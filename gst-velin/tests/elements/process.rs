@@ -10,7 +10,7 @@ use std::time::Instant;
 use gst::prelude::*;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Line, PATIENCE, until};
+use crate::support::{Line, PATIENCE, init, until};
 
 /// Set for the child.
 const MARK: &str = "VELIN_TEST_PROCESS";
@@ -28,6 +28,8 @@ pub(crate) struct Process {
 impl Process {
     /// A pipeline in NULL.
     pub(crate) fn launch(line: &str) -> Self {
+        // Statistics are parsed here, too.
+        init();
         let mut child = Command::new(env::current_exe().expect("this program"))
             .args(["process::one_pipeline", "--exact", "--ignored", "--nocapture"])
             .env(MARK, "1")
