@@ -129,7 +129,8 @@ fn of_128_callers_every_stream_comes_whole_and_none_needs_a_thread() {
         let (sent, dropped) = sent[&name];
         assert_eq!(count(&stats, "blocks"), sent, "{name}, {dropped} dropped: {stats}");
         assert!(count(&stats, "lost") <= dropped, "{name}, {dropped} dropped: {stats}");
-        for counter in ["duplicate", "malformed", "reordered"] {
+        // On the way from TCP to UDP one may overtake another.
+        for counter in ["duplicate", "malformed"] {
             assert_eq!(count(&stats, counter), 0, "{counter} of {name}");
         }
         assert!(count(&stats, "received") > 0, "{name} is not played");
