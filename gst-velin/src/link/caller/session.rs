@@ -177,7 +177,8 @@ impl CallerDriver {
         tokio::spawn(async move {
             tokio::time::sleep(STREAM_PATIENCE).await;
             let Some(connection) = weak.upgrade() else { return };
-            if !shared.hub.plays_from(&connection) {
+            let lives = shared.hub.sessions().iter().any(|c| Arc::ptr_eq(c, &connection));
+            if lives && !shared.hub.plays_from(&connection) {
                 for intake in shared.hub.intakes() {
                     intake.tell(LinkEvent::NothingToPlay(peer.clone()));
                 }
