@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use velin_core::session::{AskId, Ended, Event, MEDIA_OVERHEAD, Role};
+use velin_core::session::{AskId, Ended, Event, MAX_ASKS, MEDIA_OVERHEAD, Role};
 use velin_core::units::StreamId;
 use velin_core::wire::{CloseCode, CloseReason, NameGlob, StreamOffer, StreamUuid};
 
@@ -192,6 +192,11 @@ impl Exchange {
                     wanted.push(glob);
                 }
             }
+        }
+        if wanted.len() > MAX_ASKS
+            && let Ok(all) = NameGlob::new("*")
+        {
+            wanted = vec![all];
         }
         self.made.retain(|(ask, glob)| {
             let needed = wanted.contains(glob);
