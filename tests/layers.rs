@@ -189,6 +189,7 @@ fn the_rules_find_what_they_look_for() {
     assert_eq!(breaks(r##"const A: &str = "tokio \" UdpSocket"; const B: &str = r#"tokio"#;"##), 0);
     assert_eq!(breaks("use std::fmt; use crate::fs; fn tokio_like(instant: Instant) {}"), 0);
     assert_eq!(breaks("fn a<'tokio>(x: &'tokio str) -> char { '\"' }"), 0);
+    assert_eq!(breaks("fn f() -> impl Sized + use<> { a::b(); }"), 0);
     assert_eq!(breaks("fn f() {}\n#[cfg(test)]\nmod tests { use tokio::net; }"), 0);
 }
 
@@ -222,7 +223,9 @@ fn paths_in(code: &str) -> Vec<Vec<String>> {
     let tokens = tokens(code);
     let mut at = 0;
     while at < tokens.len() {
-        if tokens[at] == "use" {
+        // `impl Trait + use<T>` names what a type captures, not a path.
+        let captures = tokens.get(at + 1).is_some_and(|t| t == "<");
+        if tokens[at] == "use" && !captures {
             at = use_tree(&tokens, at + 1, &[], &mut paths);
         } else if is_name(&tokens[at]) {
             let mut path = vec![tokens[at].clone()];
