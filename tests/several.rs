@@ -2,6 +2,7 @@
 //! and several listeners of one sender. The machines are network namespaces.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -39,7 +40,7 @@ fn two_machines_talk_both_ways_over_one_connection() {
     };
     let place = |side| {
         let machines = &machines;
-        move |command: std::process::Command| machines.on(side, &command)
+        move |command: Command| machines.on(side, &command)
     };
     let beside = send(b, &from_b, "mode=listener");
     let at_b = Receiver::start_beside(b, "", &beside, place(Side::B)).unwrap();
