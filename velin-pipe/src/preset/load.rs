@@ -290,6 +290,16 @@ mod tests {
     }
 
     #[test]
+    #[cfg(windows)]
+    fn the_search_path_follows_the_environment() {
+        let dirs = search_path(&|name| Some(format!("/{name}")));
+        let expected = ["/VELIN_CONFIG_DIR", "/APPDATA/velin", "/ProgramData/velin"];
+        assert_eq!(dirs, expected.map(|dir| Path::new(dir).join("presets")));
+        assert!(search_path(&|_| None).is_empty());
+    }
+
+    #[test]
+    #[cfg(not(windows))]
     fn the_search_path_follows_the_environment() {
         let dirs = search_path(&|name| (name == "XDG_CONFIG_HOME").then(|| "/x".to_owned()));
         let expected = ["/x/velin/presets", "/etc/velin/presets", "/usr/share/velin/presets"];
