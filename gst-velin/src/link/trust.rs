@@ -25,7 +25,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The trust file. Sessions ask the copy in memory, which follows the file within a second once
-/// it is [watched](Self::watch).
+/// a link uses it.
 ///
 /// When the file cannot be read, the last good copy stays in force.
 pub struct TrustSource {

@@ -110,8 +110,8 @@ fn an_entry_that_expires_is_told_once_and_so_is_its_renewal() {
     let expired = house.source.expired_at(&guest.key, later(101)).unwrap().to_string();
     assert!(expired.contains("expired on 2026-11-20T08:41:40Z"), "{expired}");
     assert!(expired.contains("velin-pipe trust add age1"), "{expired}");
-    let name = super::store::quoted(Path::new("peer 1"));
-    let file = super::store::quoted(&house.path);
+    let name = store::quoted(Path::new("peer 1"));
+    let file = store::quoted(&house.path);
     let rest = format!("--name {name} --expires 30d --trust-file {file}");
     assert!(expired.contains(&rest), "{expired}");
     house.change(|book| {
