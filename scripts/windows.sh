@@ -114,8 +114,11 @@ elements() {
     cargo test --locked --profile windows --target $GNU -p gst-velin --test elements -- \
         --test-threads=1 "$@" >"$log" 2>&1 || status=$?
     cat "$log" >&2
-    grep -oP '^test \K\S+(?= \.\.\. FAILED)' "$log" | tr -d '\r' ||
-        [ $status -eq 0 ] || echo "$NO_TESTS"
+    # The list at the end: what a test prints may stand between its name and its result.
+    tr -d '\r' <"$log" | awk '/^failures:$/ { list = ""; on = 1; next }
+        /^test result:/ { on = 0 }
+        on && /^    [a-z_0-9:]+$/ { list = list $1 "\n" }
+        END { printf "%s", list }' | sort -u | grep . || [ $status -eq 0 ] || echo "$NO_TESTS"
     rm -f "$log"
 }
 

@@ -38,7 +38,9 @@ const SPOONFUL: Duration = Duration::from_millis(10);
 pub struct VelinSink {
     settings: Mutex<Settings>,
     muted: AtomicBool,
-    /// In mode listener, from NULL→READY to READY→NULL.
+    /// From NULL→READY to READY→NULL.
+    in_use: AtomicBool,
+    /// The same, in mode listener.
     bound: Mutex<Option<Arc<Listener>>>,
     /// From READY→PAUSED to PAUSED→READY.
     opened: Mutex<Option<Opened>>,
@@ -97,7 +99,7 @@ impl ObjectImpl for VelinSink {
         }
         let last = self.settings().last_state(name);
         let too_late = match last {
-            gst::State::Null => self.obj().current_state() > gst::State::Null,
+            gst::State::Null => self.in_use.load(Ordering::Relaxed),
             gst::State::Ready => self.opened().is_some(),
             _ => false,
         };
@@ -163,7 +165,10 @@ impl ElementImpl for VelinSink {
             gst::StateChangeError
         };
         match transition {
-            gst::StateChange::NullToReady => self.bind().map_err(failed)?,
+            gst::StateChange::NullToReady => self.bind().map_err(|message| {
+                self.unbind();
+                failed(message)
+            })?,
             gst::StateChange::ReadyToPaused => self.open().map_err(failed)?,
             _ => {}
         }
@@ -316,12 +321,14 @@ impl VelinSink {
 
     /// In mode listener, takes the ports.
     fn bind(&self) -> Result<(), gst::ErrorMessage> {
+        self.in_use.store(true, Ordering::Relaxed);
         let options = self.settings().link.clone();
         *self.bound() = options.bind()?;
         Ok(())
     }
 
     fn unbind(&self) {
+        self.in_use.store(false, Ordering::Relaxed);
         // Taken out first: the ports are given back with no lock held.
         let bound = self.bound().take();
         drop(bound);

@@ -1,6 +1,6 @@
 //! Properties and virtual methods of `velinsrc`.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,7 +39,9 @@ const CAPS_WAIT: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct VelinSrc {
     settings: Mutex<Settings>,
-    /// In mode listener, from NULL→READY to READY→NULL.
+    /// From NULL→READY to READY→NULL.
+    in_use: AtomicBool,
+    /// The same, in mode listener.
     bound: Mutex<Option<Arc<Listener>>>,
     /// From READY→PAUSED to PAUSED→READY.
     opened: Mutex<Option<Opened>>,
@@ -111,7 +113,7 @@ impl ObjectImpl for VelinSrc {
         }
         let last = self.settings().last_state(name);
         let too_late = match last {
-            gst::State::Null => self.obj().current_state() > gst::State::Null,
+            gst::State::Null => self.in_use.load(Ordering::Relaxed),
             gst::State::Ready => self.opened().is_some(),
             _ => false,
         };
@@ -181,7 +183,10 @@ impl ElementImpl for VelinSrc {
             gst::StateChangeError
         };
         match transition {
-            gst::StateChange::NullToReady => self.bind().map_err(failed)?,
+            gst::StateChange::NullToReady => self.bind().map_err(|message| {
+                self.unbind();
+                failed(message)
+            })?,
             gst::StateChange::ReadyToPaused => self.open().map_err(failed)?,
             _ => {}
         }
@@ -400,12 +405,14 @@ impl VelinSrc {
 
     /// In mode listener, takes the ports, so that a taken one fails at once.
     fn bind(&self) -> Result<(), gst::ErrorMessage> {
+        self.in_use.store(true, Ordering::Relaxed);
         let options = self.settings().link.clone();
         *self.bound() = options.bind()?;
         Ok(())
     }
 
     fn unbind(&self) {
+        self.in_use.store(false, Ordering::Relaxed);
         // Taken out first: the ports are given back with no lock held.
         let bound = self.bound().take();
         drop(bound);
