@@ -18,6 +18,9 @@ use super::session::session;
 /// A session that another one replaced is closed after this long: by then the new one carries all.
 const OVERLAP: Duration = Duration::from_secs(1);
 
+/// The same if it has lost its connection, before its silence looks like a stall.
+const SHORT_OVERLAP: Duration = Duration::from_millis(300);
+
 /// A panic in our own code must not leave elements waiting in silence.
 pub(super) async fn guarded(shared: Arc<Shared>) {
     if let Err(e) = tokio::spawn(Life::new(shared.clone()).run()).await {
@@ -184,8 +187,9 @@ impl Life {
                     return;
                 };
                 let old = old.clone();
+                let detached = old.with(|s| s.is_detached());
                 tokio::spawn(async move {
-                    tokio::time::sleep(OVERLAP).await;
+                    tokio::time::sleep(if detached { SHORT_OVERLAP } else { OVERLAP }).await;
                     old.close(CloseCode::SUPERSEDED);
                 });
             }

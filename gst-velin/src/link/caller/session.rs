@@ -216,6 +216,8 @@ impl Driver for CallerDriver {
                     self.shared.tell_way(exchange.peer().clone(), route, why);
                 }
             }
+            // What another session has replaced may fall silent.
+            Some(Event::Stalled) if self.shared.hub.is_superseded(connection) => {}
             Some(Event::Stalled) => self.tell(LinkEvent::Stalled),
             Some(Event::Recovered(silence)) => {
                 self.tell(|p| LinkEvent::Recovered(p, silence));

@@ -191,6 +191,12 @@ impl ListenerDriver {
         }
     }
 
+    /// Whether a later session of the same peer carries what this one did.
+    fn is_replaced(&self, connection: &Arc<Connection>) -> bool {
+        let hub = &self.server.hub;
+        !hub.plays_from(connection) && hub.is_superseded(connection)
+    }
+
     fn on_authenticated(&mut self, connection: &Arc<Connection>, key: PublicKey) {
         let shared = &self.server.shared;
         lock(&shared.admission).authenticated(clock::now(), self.place);
@@ -226,10 +232,12 @@ impl Driver for ListenerDriver {
                 let why = reason(route, self.server.settings.carrier);
                 self.tell(|peer| LinkEvent::Carried { peer, route, why });
             }
+            // What another session has replaced may fall silent.
+            Some(Event::Stalled) if self.is_replaced(connection) => {}
             Some(Event::Stalled) => self.tell(LinkEvent::Stalled),
             Some(Event::Recovered(silence)) => self.tell(|p| LinkEvent::Recovered(p, silence)),
             // Its caller has made another one, and could not say so here.
-            Some(Event::Lost(_)) if self.server.hub.is_superseded(connection) => {
+            Some(Event::Lost(_)) if self.is_replaced(connection) => {
                 connection.close(CloseCode::SUPERSEDED);
             }
             _ => {}
@@ -240,11 +248,7 @@ impl Driver for ListenerDriver {
         let Some(exchange) = &mut self.exchange else { return };
         exchange.sync(connection);
         // A later session has everything that this one carried, and its caller cannot say so here.
-        let hub = &self.server.hub;
-        if !hub.plays_from(connection)
-            && hub.is_superseded(connection)
-            && connection.with(|s| s.is_detached())
-        {
+        if self.is_replaced(connection) && connection.with(|s| s.is_detached()) {
             connection.close(CloseCode::SUPERSEDED);
         }
     }
