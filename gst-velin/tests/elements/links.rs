@@ -79,10 +79,11 @@ fn a_sender_that_listens_serves_whoever_calls_and_one_that_goes_disturbs_nobody(
     });
     drop(first);
     server.messages().element("peer-lost");
-    let before = second.count("concealed");
+    let before = second.count("lost");
     let still = second.tape.next_f32(2 * 24_000);
     assert!(rms(&still) > 0.1);
-    assert_eq!(second.count("concealed"), before);
+    // What comes late on a busy machine is not lost.
+    assert_eq!(second.count("lost"), before);
     server.messages().no_error();
 }
 
