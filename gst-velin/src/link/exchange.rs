@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use velin_core::session::{AskId, Ended, Event, MAX_ASKS, MEDIA_OVERHEAD, Role};
+use velin_core::session::{AskId, Ended, Event, MAX_ASKS, MEDIA_OVERHEAD, OpenStreamError, Role};
 use velin_core::units::StreamId;
 use velin_core::wire::{CloseCode, CloseReason, NameGlob, StreamOffer, StreamUuid};
 
@@ -177,7 +177,11 @@ impl Exchange {
             Ok(id) => {
                 self.outs.insert(id, stream);
             }
+            // The session is over or has lost its connection: the next one offers the stream.
+            Err(OpenStreamError::NotOpen) => {}
+            Err(_) if self.waiting.contains(&uuid) => {}
             Err(e) => {
+                self.waiting.push(uuid);
                 let reason = CloseReason::new(CloseCode::STREAM_LIMIT, &e.to_string());
                 stream.tell(LinkEvent::StreamRefused { peer: self.peer.clone(), reason });
             }

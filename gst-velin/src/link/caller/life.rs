@@ -117,6 +117,12 @@ impl Life {
                 () = wake.notified() => {}
             }
         }
+        // What has begun meanwhile says goodbye, too.
+        while let Ok(report) = self.reports.try_recv() {
+            if let Report::Begun(nth, connection) = report {
+                self.living.push((nth, connection));
+            }
+        }
         if let Some((_, task)) = self.attempt.take() {
             // Once its session has begun, it is closed below like the others.
             if self.living.is_empty() {
@@ -161,10 +167,10 @@ impl Life {
             Report::Open(nth, peer) => self.on_open(nth, peer),
             Report::Shaky(nth) => {
                 if let Some(current) = self.current.as_mut().filter(|c| c.nth == nth) {
-                    if !current.shaky {
+                    if !std::mem::replace(&mut current.shaky, true) {
+                        self.backoff.was_up(current.since.elapsed());
                         self.next = tokio::time::Instant::now();
                     }
-                    current.shaky = true;
                 }
             }
             Report::Steady(nth) => {
