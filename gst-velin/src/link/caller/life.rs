@@ -166,11 +166,11 @@ impl Life {
             Report::Begun(nth, connection) => self.living.push((nth, connection)),
             Report::Open(nth, peer) => self.on_open(nth, peer),
             Report::Shaky(nth) => {
-                if let Some(current) = self.current.as_mut().filter(|c| c.nth == nth) {
-                    if !std::mem::replace(&mut current.shaky, true) {
-                        self.backoff.was_up(current.since.elapsed());
-                        self.next = tokio::time::Instant::now();
-                    }
+                if let Some(current) = self.current.as_mut().filter(|c| c.nth == nth)
+                    && !std::mem::replace(&mut current.shaky, true)
+                {
+                    self.backoff.was_up(current.since.elapsed());
+                    self.next = tokio::time::Instant::now();
                 }
             }
             Report::Steady(nth) => {
