@@ -172,8 +172,12 @@ impl Reporter {
             return;
         };
         let again = format!("{short}. Trying again in {}", seconds(wait));
-        progress(element, gst::ProgressType::Continue, &again);
-        if !self.warned.swap(true, Ordering::Relaxed) {
+        let first = !self.warned.swap(true, Ordering::Relaxed);
+        // Whoever waits for the end of what began, as gst-launch-1.0 does before it plays, has
+        // waited long enough.
+        let kind = if first { gst::ProgressType::Canceled } else { gst::ProgressType::Continue };
+        progress(element, kind, &again);
+        if first {
             gst::element_warning!(element, code, ("{}", text), ["trying again until it works"]);
         }
     }
