@@ -57,7 +57,7 @@ fn assert_delivered(demo: Command, folder: &Path) {
     // Splices are followed; what a busy machine conceals for a moment is all that may be missing.
     assert!(result.correlation >= 0.99, "{said}");
     assert!(result.missing() < Duration::from_millis(60), "{said}");
-    assert!(result.lost_at_start < Duration::from_millis(200), "{said}");
+    assert!(result.lost_at_start < Duration::from_millis(100), "{said}");
     // The sender began when it was heard: not one packet went nowhere.
     let sender = std::fs::read_to_string(folder.join("sender.json")).unwrap();
     assert!(sender.contains("\"packets-dropped\": 0,"), "{sender}");

@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long a handshake waits for a look at the file, which takes microseconds unless the disk is
 /// asleep or the file is on a server that is gone.
-const PATIENCE: Duration = Duration::from_millis(30);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The trust file. Sessions ask the copy in memory, which follows the file within a second once
 /// a link uses it.
@@ -135,7 +135,7 @@ impl TrustSource {
     }
 
     /// Before a handshake: what was written to the file until now is in force when this returns,
-    /// unless the disk takes longer than 30 ms. Waits on no network thread; what is wrong with the
+    /// unless the disk takes longer than 100 ms. Waits on no network thread; what is wrong with the
     /// file, subscribers are told.
     pub(crate) async fn refreshed(self: &Arc<Self>) {
         let _ = tokio::time::timeout(PATIENCE, self.look_aside()).await;
