@@ -3,20 +3,19 @@
 //! 1. The two are aligned coarsely by the peak of their cross-correlation (FFT, all channels).
 //! 2. The alignment is followed in blocks of a quarter second, to fractions of a frame, because an
 //!    honest resampler shifts slowly; between block centres it is interpolated. A receiver that
-//!    changes its delay by a splice makes it jump; then the frame of the jump is looked for.
+//!    changes its delay by a splice makes it jump; then the frame of the jump is looked for, also soon
+//!    after the first sound.
 //! 3. The recording is brought onto the reference's frames by windowed-sinc interpolation.
 //! 4. In windows of 1 ms, where the reference can be heard: nothing there counts as missing,
 //!    something else counts as wrong. Level and correlation are taken from all the rest.
 
-use std::f64::consts::PI;
 use std::fmt;
-use std::ops::Range;
 use std::time::Duration;
 
-use realfft::RealFftPlanner;
 use thiserror::Error;
 
 use super::Clip;
+use super::track::Track;
 
 /// Compares `heard` with `reference`. The recording may begin before and end after it.
 ///
@@ -39,8 +38,7 @@ pub fn compare(reference: &Clip, heard: &Clip) -> Result<Comparison, CompareErro
         }
     }
 
-    let coarse = coarse_offset(&mixed(reference), &mixed(heard));
-    let track = Track::follow(&mixed(reference), &mixed(heard), coarse, reference.rate);
+    let track = Track::follow(reference, heard);
     let aligned = track.align(reference, heard);
     let comparison = judge(reference, &aligned, &track);
     if comparison.correlation < 0.2 {
@@ -145,103 +143,6 @@ pub enum CompareError {
     },
 }
 
-/// Where the reference's frames lie in the recording: `offsets[i]` is that of block i's centre.
-struct Track {
-    block: usize,
-    offsets: Vec<f64>,
-    /// After which block the offset jumps, and at which frame of the reference.
-    jumps: Vec<(usize, usize)>,
-    rate: u32,
-}
-
-impl Track {
-    /// How far one block's offset may lie from the one before, in seconds.
-    const STEP: f64 = 0.002;
-    /// How far it may lie where nothing nearer matches: a large splice.
-    const LEAP: f64 = 0.06;
-    /// What matches this well (as a correlation) is taken without looking further.
-    const CONVINCING: f64 = 0.9;
-    /// A larger change from block to block is a jump: 500 ppm make six frames at 48 kHz.
-    const JUMP: f64 = 0.000_25;
-
-    fn follow(reference: &[f64], heard: &[f64], coarse: i64, rate: u32) -> Self {
-        let block = rate as usize / 4;
-        let frames = |seconds: f64| (seconds * f64::from(rate)).ceil() as i64;
-        let (reach, leap) = (frames(Self::STEP), frames(Self::LEAP));
-        let loud = reference.iter().map(|s| s * s).sum::<f64>() / reference.len() as f64;
-
-        let mut found: Vec<Option<f64>> = Vec::new();
-        let mut near = coarse as f64;
-        for start in (0..reference.len()).step_by(block) {
-            let piece = &reference[start..reference.len().min(start + block)];
-            let energy = piece.iter().map(|s| s * s).sum::<f64>();
-            let look = |reach| refine(piece, heard, start as i64, near.round() as i64, reach);
-            let offset = if energy > 0.01 * loud * block as f64 {
-                let nearby = look(reach);
-                let convinced = nearby.is_some_and(|(_, likeness)| likeness >= Self::CONVINCING);
-                let far = if convinced { None } else { look(leap) };
-                // Tones resemble each other at many places: from afar only the thing itself counts.
-                far.filter(|(_, likeness)| *likeness >= Self::CONVINCING).or(nearby)
-            } else {
-                None
-            };
-            if let Some((offset, _)) = offset {
-                near = offset;
-            }
-            found.push(offset.map(|(offset, _)| offset));
-        }
-
-        // Blocks that say nothing take their neighbour's word.
-        let mut last = found.iter().flatten().next().copied().unwrap_or(coarse as f64);
-        let carry = |offset: Option<f64>| {
-            last = offset.unwrap_or(last);
-            last
-        };
-        let offsets: Vec<f64> = found.into_iter().map(carry).collect();
-        let jumps = offsets.windows(2).enumerate();
-        let jumps = jumps
-            .filter(|(_, pair)| (pair[1] - pair[0]).abs() > Self::JUMP * f64::from(rate))
-            .map(|(i, pair)| {
-                let between = i * block + block / 2..((i + 1) * block + block / 2);
-                (i, switch(reference, heard, between, pair[0], pair[1]))
-            })
-            .collect();
-        Self { block, offsets, jumps, rate }
-    }
-
-    /// The recording's frame that belongs to the reference's frame.
-    fn locate(&self, frame: usize) -> f64 {
-        let at = (frame as f64 / self.block as f64 - 0.5).max(0.0);
-        let low = (at as usize).min(self.offsets.len() - 1);
-        let high = (low + 1).min(self.offsets.len() - 1);
-        let part = match self.jumps.iter().find(|(before, _)| *before == low) {
-            Some((_, switch)) => f64::from(u8::from(frame >= *switch)),
-            None => at - low as f64,
-        };
-        let offset = self.offsets[low] + (self.offsets[high] - self.offsets[low]) * part.min(1.0);
-        frame as f64 + offset
-    }
-
-    /// The recording on the reference's frames; zero where it has nothing.
-    fn align(&self, reference: &Clip, heard: &Clip) -> Clip {
-        let mut aligned = Clip::silence(reference.rate, reference.channels, reference.frames());
-        for channel in 0..heard.channels {
-            let signal: Vec<f64> = heard.channel(channel).map(f64::from).collect();
-            for frame in 0..reference.frames() {
-                aligned.samples[frame * reference.channels + channel] =
-                    interpolate(&signal, self.locate(frame)) as f32;
-            }
-        }
-        aligned
-    }
-
-    fn wander_ms(&self) -> f64 {
-        let least = self.offsets.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = self.offsets.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        (most - least) / f64::from(self.rate) * 1000.0
-    }
-}
-
 /// What happened to one window of 1 ms.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Window {
@@ -309,9 +210,9 @@ fn judge(reference: &Clip, aligned: &Clip, track: &Track) -> Comparison {
     let correlation = if own * other > 0.0 { cross / (own * other).sqrt() } else { 0.0 };
 
     Comparison {
-        offset: track.offsets.first().copied().unwrap_or(0.0) / f64::from(reference.rate),
+        offset: track.offset(),
         wander_ms: track.wander_ms(),
-        splices: track.jumps.len(),
+        splices: track.splices(),
         correlation,
         level_db: 20.0 * gain.abs().max(1e-9).log10(),
         lost_at_start,
@@ -341,119 +242,6 @@ fn bridge(windows: &mut [Window]) {
     }
 }
 
-/// All channels as one signal. The weights differ so that channels in antiphase do not cancel.
-fn mixed(clip: &Clip) -> Vec<f64> {
-    let frame =
-        |f: &[f32]| f.iter().enumerate().map(|(c, &s)| f64::from(s) / (1.0 + 0.5 * c as f64)).sum();
-    clip.samples.chunks(clip.channels).map(frame).collect()
-}
-
-/// The whole-frame offset at which the cross-correlation is greatest.
-fn coarse_offset(reference: &[f64], heard: &[f64]) -> i64 {
-    let length = (reference.len() + heard.len()).next_power_of_two();
-    let mut planner = RealFftPlanner::<f64>::new();
-    let forward = planner.plan_fft_forward(length);
-    let transform = |signal: &[f64]| {
-        let mut input = signal.to_vec();
-        input.resize(length, 0.0);
-        let mut output = forward.make_output_vec();
-        // The lengths come from the plan itself, which is all this can fail on.
-        let _ = forward.process(&mut input, &mut output);
-        output
-    };
-    let reference_spectrum = transform(reference);
-    let mut product = transform(heard);
-    for (h, r) in product.iter_mut().zip(&reference_spectrum) {
-        *h *= r.conj();
-    }
-    // The inverse wants the two real bins exactly real.
-    let last = product.len() - 1;
-    product[0].im = 0.0;
-    product[last].im = 0.0;
-
-    let inverse = planner.plan_fft_inverse(length);
-    let mut correlation = inverse.make_output_vec();
-    let _ = inverse.process(&mut product, &mut correlation);
-    let peak = (0..length).max_by(|&a, &b| correlation[a].total_cmp(&correlation[b])).unwrap_or(0);
-    if peak < heard.len() { peak as i64 } else { peak as i64 - length as i64 }
-}
-
-/// The frame in `between` where the recording's offset most likely changes from `before` to `after`.
-fn switch(
-    reference: &[f64],
-    heard: &[f64],
-    between: Range<usize>,
-    before: f64,
-    after: f64,
-) -> usize {
-    let wrong = |frame: usize, offset: f64| {
-        let at = usize::try_from(frame as i64 + offset.round() as i64).ok();
-        let heard = at.and_then(|at| heard.get(at)).copied().unwrap_or(0.0);
-        (reference.get(frame).copied().unwrap_or(0.0) - heard).powi(2)
-    };
-    // By how much the frames so far speak for the offset before.
-    let (mut balance, mut best) = (0.0, (0.0, between.start));
-    for frame in between {
-        balance += wrong(frame, before) - wrong(frame, after);
-        if balance < best.0 {
-            best = (balance, frame + 1);
-        }
-    }
-    best.1
-}
-
-/// The offset of `piece` (which begins at the reference's frame `start`) within `reach` of `near`, to
-/// a fraction of a frame, and how well it matches (1.0 is a copy); none when nothing there does.
-fn refine(piece: &[f64], heard: &[f64], start: i64, near: i64, reach: i64) -> Option<(f64, f64)> {
-    // Silence takes long to search and holds nothing.
-    let frame = |at: i64| usize::try_from(at).unwrap_or(0).min(heard.len());
-    let end = start + near + reach + 2 + piece.len() as i64;
-    if heard[frame(start + near - reach - 1)..frame(end)].iter().all(|s| *s == 0.0) {
-        return None;
-    }
-    let score = |offset: i64| {
-        let at = start + offset;
-        let skip = usize::try_from(-at).unwrap_or(0);
-        let from = usize::try_from(at).unwrap_or(0).min(heard.len());
-        let piece = piece.get(skip..).unwrap_or_default();
-        let pairs = piece.iter().zip(&heard[from..]);
-        let (cross, energy) = pairs.fold((0.0, 0.0), |(c, e), (r, h)| (c + r * h, e + h * h));
-        if energy > 0.0 { cross / energy.sqrt() } else { 0.0 }
-    };
-    let scores: Vec<f64> = (near - reach - 1..=near + reach + 1).map(score).collect();
-    let best = (1..scores.len() - 1).max_by(|&a, &b| scores[a].total_cmp(&scores[b]))?;
-    let own = piece.iter().map(|s| s * s).sum::<f64>().sqrt();
-    if scores[best] < 0.5 * own {
-        return None;
-    }
-    // A parabola through the peak and its neighbours.
-    let (a, b, c) = (scores[best - 1], scores[best], scores[best + 1]);
-    let bend = a - 2.0 * b + c;
-    let part = if bend < 0.0 { (0.5 * (a - c) / bend).clamp(-0.5, 0.5) } else { 0.0 };
-    Some(((near - reach - 1 + best as i64) as f64 + part, scores[best] / own))
-}
-
-/// `signal` at a fractional position: a sinc of 32 taps under a Hann window; zero outside.
-fn interpolate(signal: &[f64], at: f64) -> f64 {
-    const HALF: i64 = 16;
-    let whole = at.floor() as i64;
-    let part = at - whole as f64;
-    if part.abs() < 1e-9 {
-        return usize::try_from(whole).ok().and_then(|i| signal.get(i)).copied().unwrap_or(0.0);
-    }
-    // sin(π(part − k)) alternates in sign only, so one sine serves all taps.
-    let sine = (PI * part).sin();
-    (1 - HALF..=HALF)
-        .filter_map(|k| {
-            let sample = *usize::try_from(whole + k).ok().and_then(|i| signal.get(i))?;
-            let x = part - k as f64;
-            let sign = if k % 2 == 0 { 1.0 } else { -1.0 };
-            let window = 0.5 + 0.5 * (PI * x / HALF as f64).cos();
-            Some(sample * sign * sine / (PI * x) * window)
-        })
-        .sum()
-}
-
 fn energy(samples: &[f32]) -> f64 {
     dot(samples, samples)
 }
@@ -469,6 +257,7 @@ fn error(reference: &[f32], heard: &[f32], gain: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::track::interpolate;
     use super::super::{melody, noise};
     use super::*;
 
@@ -566,6 +355,31 @@ mod tests {
         assert!(result.wrong <= Duration::from_millis(2), "{result}");
         let shift = (92.0 + 960.0) / f64::from(RATE) * 1000.0;
         assert!((result.wander_ms - shift).abs() < 0.1, "{result}");
+    }
+
+    #[test]
+    fn a_splice_soon_after_the_first_sound_is_no_loss_either() {
+        // A second of silence, and 132 ms into the tune the delay grows by 2.4 ms.
+        let mut played = Clip::silence(RATE, 2, RATE as usize);
+        played.append(&tune());
+        let at = RATE as usize * 1132 / 1000;
+        let mut samples = played.samples[..at * 2].to_vec();
+        samples.extend_from_slice(&played.samples[(at - 115) * 2..]);
+        let heard = Clip { samples, ..played.clone() };
+        let result = compare(&played, &heard).unwrap();
+        assert_eq!(result.lost_at_start, Duration::ZERO, "{result}");
+        assert_eq!((result.splices, &result.gaps[..]), (1, &[][..]), "{result}");
+        assert!(result.wrong <= Duration::from_millis(2), "{result}");
+    }
+
+    #[test]
+    fn what_is_missing_at_the_start_is_lost_also_before_a_splice() {
+        let tune = tune();
+        let mut heard = tune.clone();
+        heard.samples[..RATE as usize / 10 * 2].fill(0.0);
+        let result = compare(&tune, &heard).unwrap();
+        assert!(result.lost_at_start.as_millis().abs_diff(100) <= 1, "{result}");
+        assert_eq!(result.splices, 0, "{result}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod compare;
 mod material;
+mod track;
 mod wav;
 
 pub use compare::{CompareError, Comparison, Gap, compare};
