@@ -20,10 +20,38 @@ pub(super) enum LinkKey {
     Listen { bind: Option<IpAddr>, port: u16 },
 }
 
-#[derive(Clone)]
-enum Entry {
+/// A link of either role, for as long as somebody holds it.
+pub(super) enum Entry {
     Caller(Weak<Caller>),
     Listener(Weak<Listener>),
+}
+
+/// What there is one of for each key.
+pub(super) trait Shareable: Sized {
+    fn entry(link: Weak<Self>) -> Entry;
+
+    /// The link in `entry`, if it plays this role.
+    fn of(entry: &Entry) -> Option<&Weak<Self>>;
+}
+
+impl Shareable for Caller {
+    fn entry(link: Weak<Self>) -> Entry {
+        Entry::Caller(link)
+    }
+
+    fn of(entry: &Entry) -> Option<&Weak<Self>> {
+        if let Entry::Caller(link) = entry { Some(link) } else { None }
+    }
+}
+
+impl Shareable for Listener {
+    fn entry(link: Weak<Self>) -> Entry {
+        Entry::Listener(link)
+    }
+
+    fn of(entry: &Entry) -> Option<&Weak<Self>> {
+        if let Entry::Listener(link) = entry { Some(link) } else { None }
+    }
 }
 
 impl Entry {
@@ -37,55 +65,36 @@ impl Entry {
 
 static LINKS: LazyLock<Mutex<HashMap<LinkKey, Entry>>> = LazyLock::new(Mutex::default);
 
-/// The living caller for `key`, or the one that `make` makes.
+/// The living link for `key` if it `agrees`, or the one that `make` makes.
 ///
 /// # Errors
-/// What `make` says; [`OtherRole`] if the name belongs to a listener, as what `other` makes of it.
-pub(super) fn caller<E>(
+/// What `make` says; a conflict if the living one plays the other role or does not agree.
+pub(super) fn share<T: Shareable, E: From<Conflict>>(
     key: LinkKey,
-    make: impl FnOnce() -> Result<Arc<Caller>, E>,
-    other: impl FnOnce(OtherRole) -> E,
-) -> Result<(Arc<Caller>, bool), E> {
+    make: impl FnOnce() -> Result<Arc<T>, E>,
+    agrees: impl FnOnce(&T) -> Result<(), Conflict>,
+) -> Result<Arc<T>, E> {
     let mut links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
     links.retain(|_, entry| entry.is_alive());
-    match links.get(&key) {
-        Some(Entry::Caller(caller)) => {
-            if let Some(caller) = caller.upgrade() {
-                return Ok((caller, false));
-            }
+    if let Some(entry) = links.get(&key) {
+        let link = T::of(entry).ok_or(Conflict { property: "mode" })?;
+        if let Some(link) = link.upgrade() {
+            agrees(&link)?;
+            return Ok(link);
         }
-        Some(Entry::Listener(_)) => return Err(other(OtherRole)),
-        None => {}
     }
-    let caller = make()?;
-    links.insert(key, Entry::Caller(Arc::downgrade(&caller)));
-    Ok((caller, true))
+    let link = make()?;
+    links.insert(key, T::entry(Arc::downgrade(&link)));
+    Ok(link)
 }
 
-/// The living listener for `key`, or the one that `make` makes. As [`caller`].
-pub(super) fn listener<E>(
-    key: LinkKey,
-    make: impl FnOnce() -> Result<Arc<Listener>, E>,
-    other: impl FnOnce(OtherRole) -> E,
-) -> Result<(Arc<Listener>, bool), E> {
-    let mut links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
-    links.retain(|_, entry| entry.is_alive());
-    match links.get(&key) {
-        Some(Entry::Listener(listener)) => {
-            if let Some(listener) = listener.upgrade() {
-                return Ok((listener, false));
-            }
-        }
-        Some(Entry::Caller(_)) => return Err(other(OtherRole)),
-        None => {}
+/// The first of the properties in which two elements are not the same.
+pub(super) fn agree(same: &[(&'static str, bool)]) -> Result<(), Conflict> {
+    match same.iter().find(|(_, same)| !same) {
+        Some((property, _)) => Err(Conflict { property }),
+        None => Ok(()),
     }
-    let listener = make()?;
-    links.insert(key, Entry::Listener(Arc::downgrade(&listener)));
-    Ok((listener, true))
 }
-
-/// The link of that name plays the other role.
-pub(super) struct OtherRole;
 
 /// Two elements mean the same link and say different things about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,22 +1,20 @@
 //! The link properties, which both elements have: their values, their specs, what they open.
 
 mod pspecs;
+mod seat;
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gst::glib;
 use gst::glib::value::FromValue;
 use gst::prelude::*;
-use velin_core::identity::Identity;
-use velin_core::session::{Carrier as CoreCarrier, SessionCounters};
+use velin_core::session::Carrier as CoreCarrier;
 
-use crate::link::{
-    AdmissionCounters, Caller, CallerSettings, DEFAULT_AUDIO_PORT, DEFAULT_PORT, Link, Listener,
-    ListenerSettings, OpenError, Opening, TrustSource,
-};
-use crate::options::{self, DEFAULT_DSCP, DEFAULT_MTU, MAX_MTU, MIN_MTU};
+use crate::link::{DEFAULT_AUDIO_PORT, DEFAULT_PORT};
+use crate::options::{DEFAULT_DSCP, DEFAULT_MTU, MAX_MTU, MIN_MTU};
 use crate::uri::{VelinUri, parse_dscp};
+
+pub(crate) use seat::{OpenLink, Seat};
 
 /// Sessions of a listener, at most.
 const MAX_SESSIONS: u32 = 256;
@@ -268,164 +266,10 @@ impl LinkOptions {
         };
         VelinUri { host, port: Some(self.port), stream: None, query }
     }
-
-    /// In mode listener, takes the ports, so that a taken one fails at once.
-    pub(crate) fn bind(&self) -> Result<Option<Arc<Listener>>, gst::ErrorMessage> {
-        if self.mode == Mode::Caller {
-            return Ok(None);
-        }
-        let listener = Listener::shared(ListenerSettings {
-            link: self.link.clone(),
-            port: self.port,
-            audio_port: self.audio_port,
-            bind: options::bind_address(self.bind_address.as_deref()).map_err(wrong)?,
-            carrier: self.carrier.core(),
-            peer: options::peer(self.peer.as_deref()).map_err(wrong)?,
-            allow: self.allow.as_deref().unwrap_or_default().parse().map_err(wrong)?,
-            max_sessions: self.max_sessions as usize,
-            dscp: options::dscp(self.qos_dscp),
-            mtu: u16::try_from(self.mtu).unwrap_or(u16::MAX),
-        });
-        listener.map(Some).map_err(|e| match e {
-            crate::link::BindError::Conflict(e) => wrong(e),
-            e => gst::error_msg!(gst::ResourceError::Busy, ("{}", e)),
-        })
-    }
-
-    /// Reads the files and has the link ready. Touches no network by itself.
-    pub(crate) fn open(&self, bound: Option<Arc<Listener>>) -> Result<OpenLink, gst::ErrorMessage> {
-        let bind = options::bind_address(self.bind_address.as_deref()).map_err(wrong)?;
-        let peer = options::peer(self.peer.as_deref()).map_err(wrong)?;
-        let (identity, trust) =
-            options::open_files(self.identity_file.as_deref(), self.trust_file.as_deref())
-                .map_err(|e| gst::error_msg!(gst::ResourceError::OpenRead, ("{}", e)))?;
-        let link = match bound {
-            Some(listener) => Link::Listener(listener),
-            None if self.port == 0 => return Err(wrong("port=0 cannot be called; say which")),
-            None => Link::Caller(
-                Caller::shared(CallerSettings {
-                    link: self.link.clone(),
-                    host: self.host.clone(),
-                    port: self.port,
-                    audio_port: self.audio_port(),
-                    bind,
-                    carrier: self.carrier.core(),
-                    peer,
-                    mtu: u16::try_from(self.mtu).unwrap_or(u16::MAX),
-                    dscp: options::dscp(self.qos_dscp),
-                    auto_reconnect: self.auto_reconnect,
-                    identity: identity.clone(),
-                    trust: trust.clone(),
-                    trust_file: self.trust_file.clone(),
-                    agent: options::agent(),
-                    name: None,
-                })
-                .map_err(wrong)?,
-            ),
-        };
-        let trust_file = self.trust_file.clone();
-        Ok(OpenLink { link, identity, trust, trust_file, opening: Mutex::default() })
-    }
-}
-
-fn wrong(e: impl std::fmt::Display) -> gst::ErrorMessage {
-    gst::error_msg!(gst::ResourceError::Settings, ("{}", e))
 }
 
 /// What stands for "all addresses" in a URI, which needs a host before a port.
 const ANYWHERE: &str = "::";
-
-/// A link with the files it needs, from READY→PAUSED to PAUSED→READY.
-pub(crate) struct OpenLink {
-    pub(crate) link: Link,
-    pub(crate) identity: Arc<Identity>,
-    trust: Arc<TrustSource>,
-    trust_file: Option<String>,
-    opening: Mutex<Option<Opening>>,
-}
-
-impl OpenLink {
-    /// Lets callers in, if the link listens.
-    pub(crate) fn let_in(&self) -> Result<(), OpenError> {
-        let Link::Listener(listener) = &self.link else { return Ok(()) };
-        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if opening.is_none() {
-            *opening = Some(listener.open(
-                self.identity.clone(),
-                self.trust.clone(),
-                self.trust_file.clone(),
-                options::agent(),
-            )?);
-        }
-        Ok(())
-    }
-
-    /// Sessions of a listener now; how many a caller has had.
-    pub(crate) fn sessions(&self) -> u64 {
-        match &self.link {
-            Link::Caller(caller) => caller.sessions(),
-            Link::Listener(listener) => listener.sessions() as u64,
-        }
-    }
-
-    pub(crate) fn mode(&self) -> Mode {
-        match &self.link {
-            Link::Caller(_) => Mode::Caller,
-            Link::Listener(_) => Mode::Listener,
-        }
-    }
-}
-
-/// What a link has counted.
-#[derive(Default)]
-pub(crate) struct Figures {
-    /// Authenticated sessions now.
-    pub(crate) peers: u32,
-    /// The UDP port in use; 0 = none.
-    pub(crate) audio_port: u16,
-    /// Callers that failed the handshake.
-    pub(crate) refused: u64,
-    /// Trusted callers that were more than `max-sessions`.
-    pub(crate) busy: u64,
-    /// Callers that have not authenticated yet.
-    pub(crate) at_door: u32,
-    /// What became of callers before they did.
-    pub(crate) door: AdmissionCounters,
-    /// Datagrams that belong to no session.
-    pub(crate) unknown: u64,
-    pub(crate) counters: SessionCounters,
-}
-
-impl OpenLink {
-    pub(crate) fn figures(&self) -> Figures {
-        match &self.link {
-            Link::Caller(caller) => {
-                let (counters, unknown) = caller.counters();
-                Figures {
-                    peers: caller.peers(),
-                    audio_port: caller.audio_port(),
-                    unknown,
-                    counters,
-                    ..Figures::default()
-                }
-            }
-            Link::Listener(listener) => {
-                let (counters, unknown) = listener.counters();
-                let (at_door, door) = listener.door();
-                Figures {
-                    peers: listener.sessions() as u32,
-                    audio_port: listener.audio_port(),
-                    refused: listener.refused(),
-                    busy: listener.busy(),
-                    at_door: at_door as u32,
-                    door,
-                    unknown,
-                    counters,
-                }
-            }
-        }
-    }
-}
 
 /// A duration as a `GstClockTime` property has it.
 pub(crate) fn nanos(time: Duration) -> u64 {

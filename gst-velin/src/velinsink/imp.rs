@@ -18,8 +18,8 @@ use super::packetizer::{Packetizer, SendCounters};
 use super::report::observer;
 use super::settings::{PROPERTIES, Settings};
 use crate::format::{PcmFormat, template_caps};
-use crate::link::{Link, Listener, OsEntropy, OutStream, Outlet, StreamSpec};
-use crate::link_options::OpenLink;
+use crate::link::{Link, OsEntropy, OutStream, Outlet, StreamSpec};
+use crate::link_options::{OpenLink, Seat};
 use crate::messages::{post_listening, route_name};
 use crate::uri::VelinUri;
 
@@ -38,10 +38,7 @@ const SPOONFUL: Duration = Duration::from_millis(10);
 pub struct VelinSink {
     settings: Mutex<Settings>,
     muted: AtomicBool,
-    /// From NULL→READY to READY→NULL.
-    in_use: AtomicBool,
-    /// The same, in mode listener.
-    bound: Mutex<Option<Arc<Listener>>>,
+    seat: Seat,
     /// From READY→PAUSED to PAUSED→READY.
     opened: Mutex<Option<Opened>>,
     /// Only the streaming thread, and state changes while it does not run.
@@ -99,7 +96,7 @@ impl ObjectImpl for VelinSink {
         }
         let last = self.settings().last_state(name);
         let too_late = match last {
-            gst::State::Null => self.in_use.load(Ordering::Relaxed),
+            gst::State::Null => self.seat.is_taken(),
             gst::State::Ready => self.opened().is_some(),
             _ => false,
         };
@@ -165,19 +162,19 @@ impl ElementImpl for VelinSink {
             gst::StateChangeError
         };
         match transition {
-            gst::StateChange::NullToReady => self.bind().map_err(|message| {
-                self.unbind();
-                failed(message)
-            })?,
+            gst::StateChange::NullToReady => {
+                let options = self.settings().link.clone();
+                self.seat.take(&options).map_err(failed)?;
+            }
             gst::StateChange::ReadyToPaused => self.open().map_err(failed)?,
             _ => {}
         }
         let result = self.parent_change_state(transition);
         match transition {
-            gst::StateChange::NullToReady if result.is_err() => self.unbind(),
+            gst::StateChange::NullToReady if result.is_err() => self.seat.leave(),
             gst::StateChange::ReadyToPaused if result.is_err() => self.close(),
             gst::StateChange::PausedToReady => self.close(),
-            gst::StateChange::ReadyToNull => self.unbind(),
+            gst::StateChange::ReadyToNull => self.seat.leave(),
             _ => {}
         }
         result
@@ -286,7 +283,7 @@ impl URIHandlerImpl for VelinSink {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
-        if self.bound().is_some() || self.opened().is_some() {
+        if self.seat.is_taken() {
             return Err(glib::Error::new(
                 gst::URIError::BadState,
                 "the URI cannot change while running; set it in NULL",
@@ -315,30 +312,10 @@ impl VelinSink {
         self.streaming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bound(&self) -> MutexGuard<'_, Option<Arc<Listener>>> {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// In mode listener, takes the ports.
-    fn bind(&self) -> Result<(), gst::ErrorMessage> {
-        self.in_use.store(true, Ordering::Relaxed);
-        let options = self.settings().link.clone();
-        *self.bound() = options.bind()?;
-        Ok(())
-    }
-
-    fn unbind(&self) {
-        self.in_use.store(false, Ordering::Relaxed);
-        // Taken out first: the ports are given back with no lock held.
-        let bound = self.bound().take();
-        drop(bound);
-    }
-
     /// Reads the files and has the link ready. Touches no network by itself.
     fn open(&self) -> Result<(), gst::ErrorMessage> {
         let options = self.settings().link.clone();
-        let bound = self.bound().clone();
-        let link = options.open(bound)?;
+        let link = self.seat.open(&options)?;
         link.let_in().map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
         let link = Arc::new(link);
         *self.opened() = Some(Opened { link: link.clone(), stream: None });
@@ -361,7 +338,7 @@ impl VelinSink {
     }
 
     fn current_port(&self) -> u16 {
-        if let Some(listener) = &*self.bound() {
+        if let Some(listener) = self.seat.listener() {
             return listener.port();
         }
         let stream = self.opened().as_ref().and_then(|o| o.stream.clone());
@@ -448,7 +425,8 @@ impl VelinSink {
         let outlets = stream.flatten().map(|s| s.outlets()).unwrap_or_default();
         let state = if outlets.is_empty() { "disconnected" } else { "streaming" };
         let first = outlets.first();
-        gst::Structure::builder("application/x-velin-sink-stats")
+        let figures = link.as_ref().map(|l| l.figures()).unwrap_or_default();
+        let builder = gst::Structure::builder("application/x-velin-sink-stats")
             .field("session-state", state)
             .field("sessions", link.map_or(0, |l| l.sessions()))
             .field("route", first.map_or("none", |o| route_name(o.route())))
@@ -458,8 +436,8 @@ impl VelinSink {
             .field("frames", c.frames.load(Ordering::Relaxed))
             .field("packets-sent", c.blocks.load(Ordering::Relaxed))
             .field("packets-dropped", c.dropped.load(Ordering::Relaxed))
-            .field("bytes-sent", c.bytes.load(Ordering::Relaxed))
-            .build()
+            .field("bytes-sent", c.bytes.load(Ordering::Relaxed));
+        figures.put(builder).build()
     }
 }
 

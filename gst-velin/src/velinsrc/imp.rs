@@ -1,6 +1,6 @@
 //! Properties and virtual methods of `velinsrc`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use super::settings::{PROPERTIES, Settings};
 use super::stats;
 use super::timing::{CATCH_UP, Timeline};
 use crate::format::{PcmFormat, template_caps};
-use crate::link::{self, Intake, Link, Listener, StreamFilter};
-use crate::link_options::OpenLink;
+use crate::link::{self, Intake, Link, StreamFilter};
+use crate::link_options::{OpenLink, Seat};
 use crate::messages::post_listening;
 use crate::uri::VelinUri;
 
@@ -39,10 +39,7 @@ const CAPS_WAIT: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub struct VelinSrc {
     settings: Mutex<Settings>,
-    /// From NULL→READY to READY→NULL.
-    in_use: AtomicBool,
-    /// The same, in mode listener.
-    bound: Mutex<Option<Arc<Listener>>>,
+    seat: Seat,
     /// From READY→PAUSED to PAUSED→READY.
     opened: Mutex<Option<Opened>>,
     /// Only the streaming thread, and state changes while it does not run.
@@ -113,7 +110,7 @@ impl ObjectImpl for VelinSrc {
         }
         let last = self.settings().last_state(name);
         let too_late = match last {
-            gst::State::Null => self.in_use.load(Ordering::Relaxed),
+            gst::State::Null => self.seat.is_taken(),
             gst::State::Ready => self.opened().is_some(),
             _ => false,
         };
@@ -132,14 +129,11 @@ impl ObjectImpl for VelinSrc {
         match pspec.name() {
             "stats" => {
                 let link = self.opened().as_ref().map(|o| o.link.clone());
-                let bound = self.bound().clone();
-                stats::structure(&self.receiver, bound.as_deref(), link.as_deref()).to_value()
+                let listener = self.seat.listener();
+                stats::structure(&self.receiver, listener.as_deref(), link.as_deref()).to_value()
             }
             "uri" => self.uri().to_value(),
-            "current-port" => {
-                let bound = self.bound().clone();
-                bound.map_or(0, |l| u32::from(l.port())).to_value()
-            }
+            "current-port" => self.seat.listener().map_or(0, |l| u32::from(l.port())).to_value(),
             name => self.settings().get(name).unwrap_or_else(|| pspec.default_value().clone()),
         }
     }
@@ -183,20 +177,20 @@ impl ElementImpl for VelinSrc {
             gst::StateChangeError
         };
         match transition {
-            gst::StateChange::NullToReady => self.bind().map_err(|message| {
-                self.unbind();
-                failed(message)
-            })?,
+            gst::StateChange::NullToReady => {
+                let options = self.settings().link.clone();
+                self.seat.take(&options).map_err(failed)?;
+            }
             gst::StateChange::ReadyToPaused => self.open().map_err(failed)?,
             _ => {}
         }
         let result = self.parent_change_state(transition);
         match transition {
-            gst::StateChange::NullToReady if result.is_err() => self.unbind(),
+            gst::StateChange::NullToReady if result.is_err() => self.seat.leave(),
             gst::StateChange::ReadyToPaused if result.is_err() => self.close(),
             gst::StateChange::ReadyToPaused => self.wait_for_caps(),
             gst::StateChange::PausedToReady => self.close(),
-            gst::StateChange::ReadyToNull => self.unbind(),
+            gst::StateChange::ReadyToNull => self.seat.leave(),
             _ => {}
         }
         result
@@ -351,7 +345,7 @@ impl URIHandlerImpl for VelinSrc {
     }
 
     fn set_uri(&self, uri: &str) -> Result<(), glib::Error> {
-        if self.bound().is_some() || self.opened().is_some() {
+        if self.seat.is_taken() {
             return Err(glib::Error::new(
                 gst::URIError::BadState,
                 "the URI cannot change while running; set it in NULL",
@@ -387,10 +381,6 @@ impl VelinSrc {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bound(&self) -> MutexGuard<'_, Option<Arc<Listener>>> {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -403,29 +393,13 @@ impl VelinSrc {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// In mode listener, takes the ports, so that a taken one fails at once.
-    fn bind(&self) -> Result<(), gst::ErrorMessage> {
-        self.in_use.store(true, Ordering::Relaxed);
-        let options = self.settings().link.clone();
-        *self.bound() = options.bind()?;
-        Ok(())
-    }
-
-    fn unbind(&self) {
-        self.in_use.store(false, Ordering::Relaxed);
-        // Taken out first: the ports are given back with no lock held.
-        let bound = self.bound().take();
-        drop(bound);
-    }
-
     /// Reads the files and has the link ready. Touches no network by itself.
     fn open(&self) -> Result<(), gst::ErrorMessage> {
         let settings = self.settings().clone();
         let filter = settings
             .filter()
             .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
-        let bound = self.bound().clone();
-        let link = Arc::new(settings.link.open(bound)?);
+        let link = Arc::new(self.seat.open(&settings.link)?);
         *self.opened() = Some(Opened { link, filter, intake: None });
         *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = false;
         Ok(())

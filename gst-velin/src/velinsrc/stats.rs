@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use velin_core::playout::StreamStats;
-use velin_core::session::SessionCounters;
 
 use super::receiver::{Entry, Receiver};
 use crate::link::{Listener, StreamKey};
@@ -27,15 +26,8 @@ pub(super) fn structure(
     let builder = gst::Structure::builder("application/x-velin-src-stats")
         .field("peers", link.peers)
         .field("audio-port", u32::from(bound.map_or(link.audio_port, Listener::audio_port)))
-        .field("streams", gst::List::from_iter(streams))
-        .field("callers-waiting", link.at_door)
-        .field("callers-refused", link.refused)
-        .field("callers-busy", link.busy)
-        .field("callers-evicted", link.door.evicted_full + link.door.evicted_source)
-        .field("callers-limited", link.door.refused_source + link.door.refused_global)
-        .field("callers-not-allowed", link.door.not_allowed)
-        .field("packets-unknown", link.unknown);
-    with_packets(with_playout(builder, &sum), &link.counters).build()
+        .field("streams", gst::List::from_iter(streams));
+    link.put(with_playout(builder, &sum)).build()
 }
 
 fn one(key: &StreamKey, entry: &Entry, stats: &StreamStats) -> gst::Structure {
@@ -71,19 +63,6 @@ fn with_playout(builder: gst::structure::Builder, s: &StreamStats) -> gst::struc
         .field("reanchors", s.reanchors)
         .field("delay-us", micros(s.delay))
         .field("target-us", micros(s.target))
-}
-
-fn with_packets(builder: gst::structure::Builder, c: &SessionCounters) -> gst::structure::Builder {
-    builder
-        .field("packets-received", c.received)
-        .field("bytes-received", c.received_bytes)
-        .field("packets-forged", c.forged)
-        .field("packets-replayed", c.replayed)
-        .field("packets-wrong-epoch", c.wrong_epoch)
-        .field("packets-unknown-stream", c.unknown_stream)
-        .field("packets-malformed", c.malformed)
-        .field("pings-unanswered", c.unanswered_pings)
-        .field("addresses-unproved", c.unproved_addresses)
 }
 
 /// Frames add up; of the delays the longest counts.

@@ -15,7 +15,7 @@ use velin_core::session::{Carrier, Route, SessionCounters};
 use super::connect::{self, ConnectError};
 use super::event::{CarrierReason, LinkEvent, PeerInfo};
 use super::hub::Hub;
-use super::registry::{self, Conflict, LinkKey};
+use super::registry::{self, Conflict, LinkKey, agree};
 use super::runtime::{self, RuntimeError};
 use super::trust::{Subscription, TrustSource};
 use super::udp::{UdpPort, UdpShared};
@@ -72,10 +72,10 @@ impl CallerSettings {
 
     /// The first property in which two elements contradict each other.
     fn agree(&self, other: &Self) -> Result<(), Conflict> {
-        let same = [
+        agree(&[
             ("host", self.host.eq_ignore_ascii_case(&other.host)),
             ("port", self.port == other.port),
-            ("audio-port", self.audio_port == other.audio_port),
+            ("audio-port", self.audio_port == 0 || self.audio_port == other.audio_port),
             ("bind-address", self.bind == other.bind),
             ("carrier", self.carrier == other.carrier),
             ("peer", self.peer == other.peer),
@@ -84,11 +84,7 @@ impl CallerSettings {
             ("auto-reconnect", self.auto_reconnect == other.auto_reconnect),
             ("identity-file", self.identity.public() == other.identity.public()),
             ("trust-file", self.trust_file == other.trust_file),
-        ];
-        match same.iter().find(|(_, same)| !same) {
-            Some((property, _)) => Err(Conflict { property }),
-            None => Ok(()),
-        }
+        ])
     }
 }
 
@@ -136,13 +132,8 @@ impl Caller {
     pub fn shared(settings: CallerSettings) -> Result<Arc<Self>, CallError> {
         let runtime = runtime::handle()?;
         settings.trust.watch()?;
-        let make = || Ok::<_, CallError>(Self::start(settings.clone(), &runtime));
-        let other = |_| CallError::Conflict(Conflict { property: "mode" });
-        let (caller, new) = registry::caller(settings.key(), make, other)?;
-        if !new {
-            settings.agree(&caller.shared.settings)?;
-        }
-        Ok(caller)
+        let make = || Ok(Self::start(settings.clone(), &runtime));
+        registry::share(settings.key(), make, |link: &Self| settings.agree(&link.shared.settings))
     }
 
     fn start(settings: CallerSettings, runtime: &tokio::runtime::Handle) -> Arc<Self> {

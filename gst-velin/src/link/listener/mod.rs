@@ -20,7 +20,7 @@ use super::DEFAULT_AUDIO_PORT;
 use super::admission::{Admission, AdmissionCounters};
 use super::allow::AllowList;
 use super::hub::Hub;
-use super::registry::{self, Conflict, LinkKey};
+use super::registry::{self, Conflict, LinkKey, agree};
 use super::runtime;
 use super::trust::{Subscription, TrustSource};
 use super::udp::UdpPort;
@@ -65,7 +65,7 @@ impl ListenerSettings {
     }
 
     fn agree(&self, other: &Self) -> Result<(), Conflict> {
-        let same = [
+        agree(&[
             ("port", self.port == other.port),
             ("audio-port", self.audio_port.is_none() || self.audio_port == other.audio_port),
             ("bind-address", self.bind == other.bind),
@@ -75,11 +75,7 @@ impl ListenerSettings {
             ("max-sessions", self.max_sessions == other.max_sessions),
             ("qos-dscp", self.dscp == other.dscp),
             ("mtu", self.mtu == other.mtu),
-        ];
-        match same.iter().find(|(_, same)| !same) {
-            Some((property, _)) => Err(Conflict { property }),
-            None => Ok(()),
-        }
+        ])
     }
 }
 
@@ -142,12 +138,7 @@ impl Listener {
     pub fn shared(settings: ListenerSettings) -> Result<Arc<Self>, BindError> {
         let Some(key) = settings.key() else { return Self::bind(settings) };
         let make = || Self::bind(settings.clone());
-        let other = |_| BindError::Conflict(Conflict { property: "mode" });
-        let (listener, new) = registry::listener(key, make, other)?;
-        if !new {
-            settings.agree(&listener.settings)?;
-        }
-        Ok(listener)
+        registry::share(key, make, |link: &Self| settings.agree(&link.settings))
     }
 
     fn bind(settings: ListenerSettings) -> Result<Arc<Self>, BindError> {
@@ -197,17 +188,12 @@ impl Listener {
         let runtime = runtime::handle()?;
         let mut open = lock(&self.open);
         if let Some(open) = &mut *open {
-            let same = [
+            agree(&[
                 ("identity-file", open.identity == identity.public()),
                 ("trust-file", open.trust_file == trust_file),
-            ];
-            return match same.iter().find(|(_, same)| !same) {
-                Some((property, _)) => Err(Conflict { property }.into()),
-                None => {
-                    open.holders += 1;
-                    Ok(Opening(self.clone()))
-                }
-            };
+            ])?;
+            open.holders += 1;
+            return Ok(Opening(self.clone()));
         }
         let tcp = self.tcp.try_clone()?;
         trust.watch()?;
