@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use playout_lab::*;
 use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat, block_frames};
-use velin_core::playout::{PlayoutDelay, StreamSettings};
+use velin_core::playout::{Drift, PlayoutDelay, RepairWish, StreamSettings};
 use velin_core::units::Channels;
 
 /// Samples that survive their own format, and for floats some that only exactness keeps.
@@ -34,7 +34,8 @@ fn check(format: &StreamFormat, delay: PlayoutDelay, period: usize) {
         format: format.clone(),
         output: output(format.rate.hz(), format.map),
         delay,
-        exact: true,
+        drift: Drift::Exact,
+        repair: RepairWish::Auto,
     };
     let mut lab = Lab::new(settings.output, period);
     lab.join(settings, packets(format, &samples));
@@ -71,7 +72,7 @@ fn pcm_passes_bit_for_bit_in_every_format() {
                 let frames_per_block = block_frames(sample, rate(hz), channels, wish, 1200);
                 let format = StreamFormat { sample, rate: rate(hz), map, frames_per_block };
                 let period = hz as usize / 1000;
-                check(&format, PlayoutDelay::Auto, period);
+                check(&format, AUTO, period);
                 check(&format, PlayoutDelay::Fixed(ms(20)), period);
             }
         }
@@ -105,7 +106,8 @@ fn reordered_and_doubled_packets_change_nothing() {
         format: format.clone(),
         output: output(48_000, format.map),
         delay: PlayoutDelay::Fixed(ms(20)),
-        exact: true,
+        drift: Drift::Exact,
+        repair: RepairWish::Auto,
     };
     let mut lab = Lab::new(settings.output, 48);
     lab.join(settings, sent);
@@ -122,7 +124,8 @@ fn reordered_and_doubled_packets_change_nothing() {
 fn the_first_block_is_whole_although_the_output_starts_late() {
     let format = s16(ChannelMap::mono());
     let samples = samples(&format, 100);
-    let settings = StreamSettings { exact: true, ..auto(&format, output(48_000, format.map)) };
+    let settings =
+        StreamSettings { drift: Drift::Exact, ..auto(&format, output(48_000, format.map)) };
     let mut lab = Lab::new(settings.output, 48);
     lab.start = 35 * MS;
     lab.join(settings, packets(&format, &samples));
@@ -137,8 +140,9 @@ fn exact_playout_needs_the_same_format() {
         let settings = StreamSettings {
             format: format.clone(),
             output,
-            delay: PlayoutDelay::Auto,
-            exact: true,
+            delay: AUTO,
+            drift: Drift::Exact,
+            repair: RepairWish::Auto,
         };
         let error = velin_core::playout::stream(settings).unwrap_err();
         assert!(error.to_string().contains("48000 Hz"), "{error}");

@@ -6,7 +6,8 @@ use playout_lab::*;
 use proptest::prelude::*;
 use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
 use velin_core::playout::{
-    Block, Body, Mixer, PlayerId, PlayoutDelay, ReceiverHalf, RenderTime, StreamSettings, stream,
+    Block, Body, Drift, Mixer, PlayerId, PlayoutDelay, Profile, ReceiverHalf, RenderTime,
+    RepairWish, StreamSettings, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex};
@@ -106,8 +107,11 @@ fn join(mixer: &mut Mixer, hz: u32, channels: u8, fixed: Option<u64>, exact: boo
         map,
         frames_per_block: (1_152 / 4 / u32::from(channels)).min(hz / 400),
     };
-    let delay = fixed.map_or(PlayoutDelay::Auto, |f| PlayoutDelay::Fixed(ms(f)));
-    let settings = StreamSettings { format: format.clone(), output, delay, exact };
+    let delay =
+        fixed.map_or(PlayoutDelay::Adaptive(Profile::Music), |f| PlayoutDelay::Fixed(ms(f)));
+    let drift = if exact { Drift::Exact } else { Drift::Follow };
+    let repair = RepairWish::Auto;
+    let settings = StreamSettings { format: format.clone(), output, delay, drift, repair };
     let (rx, player) = stream(settings).ok()?;
     let counters = rx.counters().clone();
     let id = mixer.add(player).ok()?;

@@ -11,8 +11,8 @@ use gst::subclass::prelude::ObjectSubclassIsExt;
 use velin_core::codec::StreamFormat;
 use velin_core::identity::PublicKey;
 use velin_core::playout::{
-    OutputFormat, PlayerHalf, ReceiverHalf, StreamControls, StreamCounters, StreamError,
-    StreamSettings, StreamStats, stream,
+    self, OutputFormat, PlayerHalf, ReceiverHalf, RepairWish, StreamControls, StreamCounters,
+    StreamError, StreamSettings, StreamStats, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, StreamOffer};
@@ -319,14 +319,19 @@ fn make(
         format: format.clone(),
         output,
         delay: wanted.delay(),
-        exact: wanted.drift == Drift::Off && others == 0,
+        drift: if wanted.drift == Drift::Off && others == 0 {
+            playout::Drift::Exact
+        } else {
+            playout::Drift::Follow
+        },
+        repair: RepairWish::Auto,
     };
     let mut inexact = (wanted.drift == Drift::Off && others > 0)
         .then(|| "another stream plays already; exact output carries one stream".to_owned());
     let halves = match stream(settings.clone()) {
         Err(e @ StreamError::NotExact { .. }) => {
             inexact = Some(e.to_string());
-            settings.exact = false;
+            settings.drift = playout::Drift::Follow;
             stream(settings)?
         }
         other => other?,

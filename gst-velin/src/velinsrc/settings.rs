@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
-use velin_core::playout::{MAX_FIXED_DELAY, PlayoutDelay};
+use velin_core::playout::{self, MAX_FIXED_DELAY, PlayoutDelay};
 
 use crate::link::{FilterError, StreamFilter};
 use crate::link_options::{LinkOptions, Mode, nanos, put};
@@ -81,7 +81,7 @@ impl Settings {
     /// The playout delay of new streams.
     pub(super) fn delay(&self) -> PlayoutDelay {
         match self.profile {
-            Profile::Music => PlayoutDelay::Auto,
+            Profile::Music => PlayoutDelay::Adaptive(playout::Profile::Music),
             Profile::Fixed => PlayoutDelay::Fixed(self.latency),
         }
     }

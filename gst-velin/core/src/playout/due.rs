@@ -84,7 +84,7 @@ impl DueClock {
     fn margin_ns(&self) -> i64 {
         match self.delay {
             PlayoutDelay::Fixed(delay) => (delay.as_nanos() as i64 - self.block_ns).max(0),
-            PlayoutDelay::Auto => {
+            PlayoutDelay::Adaptive(_) => {
                 let least = if self.path.settled { FLOOR_NS } else { START_NS };
                 let most = (MAX_AUTO.as_nanos() as i64 - self.block_ns).max(least);
                 (self.path.jitter_ns + self.overhead_ns).clamp(least, most)

@@ -67,9 +67,49 @@ pub struct OutputFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlayoutDelay {
     /// Learned from the arrivals, one block to 200 ms; starts at one block + 8 ms.
-    Auto,
+    Adaptive(Profile),
     /// Exactly this, at most [`MAX_FIXED_DELAY`]; never less than one block.
     Fixed(Duration),
+}
+
+/// What an adaptive playout delay is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// As low as most packets allow: for playing together.
+    Low,
+    /// Hardly ever a gap.
+    #[default]
+    Music,
+    /// Between the two: gaps in speech are concealed well.
+    Voice,
+}
+
+/// What happens to the difference between the sender's clock and the output's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drift {
+    /// Resampling follows it.
+    #[default]
+    Follow,
+    /// Nothing: one frame of the stream is one frame of the output (by their nominal rates), and
+    /// the playout's place is set anew now and then.
+    Ignore,
+    /// As `Ignore`, and the output is bit-identical: same rate and map, alone in the mixer at gain
+    /// 1, no limiter, no fade but around gaps.
+    Exact,
+}
+
+/// Which repair of lost blocks the receiver may ask its sender for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RepairWish {
+    /// Whatever fits loss, round-trip time and delay best.
+    #[default]
+    Auto,
+    /// Retransmission only.
+    Nack,
+    /// Time-shifted copies only.
+    Copy,
+    /// None.
+    Off,
 }
 
 /// The longest fixed playout delay.
@@ -92,9 +132,10 @@ pub struct StreamSettings {
     pub output: OutputFormat,
     /// The playout delay.
     pub delay: PlayoutDelay,
-    /// Bit-identical output: same rate and map, alone in the mixer at gain 1, no limiter, no fade
-    /// but around gaps.
-    pub exact: bool,
+    /// What becomes of the difference between the clocks.
+    pub drift: Drift,
+    /// How lost blocks may be repaired.
+    pub repair: RepairWish,
 }
 
 /// Why a stream cannot be played.
@@ -145,7 +186,8 @@ pub enum StreamError {
 /// use std::time::Duration;
 /// use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
 /// use velin_core::playout::{
-///     Block, Body, Mixer, OutputFormat, PlayoutDelay, RenderTime, StreamSettings, stream,
+///     Block, Body, Drift, Mixer, OutputFormat, PlayoutDelay, RenderTime, RepairWish, StreamSettings,
+///     stream,
 /// };
 /// use velin_core::time::MonoTime;
 /// use velin_core::units::{BlockIndex, FrameIndex, SampleRate};
@@ -154,7 +196,9 @@ pub enum StreamError {
 /// let format = StreamFormat { sample: SampleFormat::S16Le, rate, map, frames_per_block: 48 };
 /// let output = OutputFormat { rate, map };
 /// let delay = PlayoutDelay::Fixed(Duration::from_millis(5));
-/// let (mut receiver, player) = stream(StreamSettings { format, output, delay, exact: true })?;
+/// let (drift, repair) = (Drift::Exact, RepairWish::Auto);
+/// let settings = StreamSettings { format, output, delay, drift, repair };
+/// let (mut receiver, player) = stream(settings)?;
 /// let mut mixer = Mixer::new(output);
 /// mixer.add(player).expect("made for this output");
 ///
@@ -175,7 +219,8 @@ pub enum StreamError {
 /// # Ok::<(), velin_core::playout::StreamError>(())
 /// ```
 pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), StreamError> {
-    let StreamSettings { format, output, delay, exact } = settings;
+    let StreamSettings { format, output, delay, drift, repair: _ } = settings;
+    let exact = drift == Drift::Exact;
     let bytes = format.block_bytes();
     if bytes == 0 || bytes > MAX_PAYLOAD {
         return Err(StreamError::BlockSize { frames: format.frames_per_block, bytes });
@@ -192,7 +237,7 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
             return Err(StreamError::Delay(fixed));
         }
         PlayoutDelay::Fixed(fixed) => fixed,
-        PlayoutDelay::Auto => due::MAX_AUTO,
+        PlayoutDelay::Adaptive(_) => due::MAX_AUTO,
     };
     let block = format.block_duration().as_nanos().max(1);
     let capacity = ((longest + QUEUE_SPARE).as_nanos() / block) as usize + 16;

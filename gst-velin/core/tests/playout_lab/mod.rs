@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat, encode_into};
 use velin_core::playout::{
-    Block, Body, Insert, Mixer, OutputFormat, PlayerId, PlayoutDelay, ReceiverHalf, RenderTime,
-    StreamCounters, StreamSettings, StreamStats, stream,
+    Block, Body, Drift, Insert, Mixer, OutputFormat, PlayerId, PlayoutDelay, Profile, ReceiverHalf,
+    RenderTime, RepairWish, StreamCounters, StreamSettings, StreamStats, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex, SampleRate};
 
 pub const MS: u64 = 1_000_000;
+
+/// What a user gets who says nothing.
+pub const AUTO: PlayoutDelay = PlayoutDelay::Adaptive(Profile::Music);
 
 pub fn rate(hz: u32) -> SampleRate {
     SampleRate::new(hz).unwrap()
@@ -34,7 +37,13 @@ pub fn f32_mono() -> StreamFormat {
 }
 
 pub fn auto(format: &StreamFormat, output: OutputFormat) -> StreamSettings {
-    StreamSettings { format: format.clone(), output, delay: PlayoutDelay::Auto, exact: false }
+    StreamSettings {
+        format: format.clone(),
+        output,
+        delay: AUTO,
+        drift: Drift::Follow,
+        repair: RepairWish::Auto,
+    }
 }
 
 /// A small generator (splitmix64): every run of a test sees the same network.

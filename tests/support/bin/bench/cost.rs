@@ -11,8 +11,8 @@ use velin_core::entropy::Entropy;
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::identity::{Grants, Identity, Name, PublicKey};
 use velin_core::playout::{
-    Block, Body, Mixer, OutputFormat, PlayoutDelay, ReceiverHalf, RenderTime, StreamSettings,
-    stream,
+    Block, Body, Drift, Mixer, OutputFormat, PlayoutDelay, Profile, ReceiverHalf, RenderTime,
+    RepairWish, StreamSettings, stream,
 };
 use velin_core::session::{
     Carrier, Event, MEDIA_HEAD, MEDIA_OVERHEAD, MediaSink, MediaTx, Session, SessionConfig,
@@ -76,7 +76,9 @@ fn format() -> StreamFormat {
 
 fn playout() -> StreamSettings {
     let output = OutputFormat { rate: SampleRate::HZ_48000, map: ChannelMap::stereo() };
-    StreamSettings { format: format(), output, delay: PlayoutDelay::Auto, exact: false }
+    let delay = PlayoutDelay::Adaptive(Profile::Music);
+    let (drift, repair) = (Drift::Follow, RepairWish::Auto);
+    StreamSettings { format: format(), output, delay, drift, repair }
 }
 
 /// Seals `count` packets and opens them again, a few at a time, as time goes by.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use velin_core::codec::{ChannelMap, MIN_BLOCK_FRAMES, SampleFormat, StreamFormat};
 use velin_core::playout::{
-    Block, Body, Mixer, OutputFormat, PlayerId, PlayoutDelay, ReceiverHalf, RenderTime,
-    StreamCounters, StreamSettings, stream,
+    Block, Body, Drift, Mixer, OutputFormat, PlayerId, PlayoutDelay, Profile, ReceiverHalf,
+    RenderTime, RepairWish, StreamCounters, StreamSettings, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, Channels, FrameIndex, SampleRate};
@@ -89,7 +89,7 @@ impl Peer {
             n => ChannelMap::unpositioned(Channels::new(n)?),
         };
         let delay = match data.u8() {
-            0..100 => PlayoutDelay::Auto,
+            0..100 => PlayoutDelay::Adaptive(Profile::Music),
             n => PlayoutDelay::Fixed(Duration::from_millis(2 * u64::from(n - 100))),
         };
         let frames = MIN_BLOCK_FRAMES + u32::from(data.u8());
@@ -99,7 +99,9 @@ impl Peer {
             return None;
         }
         let exact = how & 0x80 != 0;
-        let settings = StreamSettings { format: format.clone(), output, delay, exact };
+        let drift = if exact { Drift::Exact } else { Drift::Follow };
+        let repair = RepairWish::Auto;
+        let settings = StreamSettings { format: format.clone(), output, delay, drift, repair };
         let (rx, player) = stream(settings).ok()?;
         let counters = rx.counters().clone();
         let id = mixer.add(player).ok()?;
