@@ -26,6 +26,8 @@ pub struct StreamCounters {
     pub(super) reanchors: AtomicU64,
     pub(super) delay_ns: AtomicI64,
     pub(super) target_ns: AtomicI64,
+    /// How much faster than nominally the stream is played, in billionths.
+    pub(super) drift_ppb: AtomicI64,
     /// First block the player may still use (33 bits) below its generation (31 bits).
     pub(super) wanted: AtomicU64,
 }
@@ -69,6 +71,8 @@ pub struct StreamStats {
     pub target: Duration,
     /// Delay beyond one block that the arrivals ask for.
     pub jitter: Duration,
+    /// How much faster the sender's clock runs than the output's, in billionths (1000 = 1 ppm).
+    pub drift_ppb: i64,
 }
 
 impl StreamStats {
@@ -116,6 +120,7 @@ impl StreamCounters {
             delay: nanos(&self.delay_ns),
             target: nanos(&self.target_ns),
             jitter: nanos(&self.jitter_ns),
+            drift_ppb: self.drift_ppb.load(Ordering::Relaxed),
             ..StreamStats::default()
         };
         // The player may be preempted in the middle of its stores, so no waiting for ever.
