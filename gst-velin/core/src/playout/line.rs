@@ -60,8 +60,8 @@ pub(super) struct Line {
     started: bool,
     /// When the window in hand began.
     begin: i64,
-    /// Its least sample above the line.
-    least: Option<i64>,
+    /// Its least sample above the line, and when that was.
+    least: Option<(i64, i64)>,
     last: i64,
     /// Mean of the windows' distance from the line, with its sign.
     side: f64,
@@ -100,19 +100,21 @@ impl Line {
             self.begin = t;
         }
         self.last = t;
-        let above = x.saturating_sub(self.view.value_at(t));
+        let mut above = x.saturating_sub(self.view.value_at(t));
         // Nothing is faster than the fastest way, so a sample far below the line is a new one; and
         // before the first window is full each lower one is.
         if (above as f64) < -self.step_ns() || (self.windows == 0 && above < 0) {
             self.shift(t, above as f64);
-            self.least = Some(0);
-            return;
+            self.least = None;
+            above = 0;
         }
-        self.least = Some(self.least.map_or(above, |least| least.min(above)));
+        if self.least.is_none_or(|(least, _)| above < least) {
+            self.least = Some((above, t));
+        }
         if t - self.begin >= WINDOW_NS {
             self.begin = t;
-            if let Some(least) = self.least.take() {
-                self.finish_window(t, least as f64);
+            if let Some((least, at)) = self.least.take() {
+                self.finish_window(at, least as f64);
             }
         }
     }
@@ -137,8 +139,10 @@ impl Line {
         let growing = (2.0 * (2.0 * n - 1.0) / (n * (n + 1.0)), 6.0 / (n * (n + 1.0)));
         let g = growing.0.max(1.0 - (1.0 - fading) * (1.0 - fading)).min(1.0);
         let h = if self.windows == 1 { 0.0 } else { growing.1.max(fading * fading).min(1.0) };
+        // Of two windows the two points count, of more the number of windows.
+        let apart = if self.windows == 2 { t - self.view.at } else { WINDOW_NS };
         self.shift(t, g * off);
-        let slope = self.view.slope + h * off / WINDOW_NS as f64;
+        let slope = self.view.slope + h * off / apart.max(WINDOW_NS / 4) as f64;
         self.view.slope = slope.clamp(-MAX_SLOPE, MAX_SLOPE);
     }
 
