@@ -170,7 +170,7 @@ mod tests {
         }
         assert_eq!(
             arrivals.path(),
-            PathClock { base_ns: 7 * MS, jitter_ns: BUCKET_NS, settled: true }
+            PathClock { base_ns: 7 * MS, jitter_ns: BUCKET_NS, allowance_ns: 0, settled: true }
         );
     }
 

@@ -72,6 +72,8 @@ pub(super) struct PathClock {
     pub(super) base_ns: i64,
     /// The quantile of relative delay beyond `base_ns`, ns.
     pub(super) jitter_ns: i64,
+    /// Delay beyond one block that repair needs, ns.
+    pub(super) allowance_ns: i64,
     /// Whether a second of arrivals has been seen.
     pub(super) settled: bool,
 }

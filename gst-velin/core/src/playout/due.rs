@@ -87,7 +87,8 @@ impl DueClock {
             PlayoutDelay::Adaptive(_) => {
                 let least = if self.path.settled { FLOOR_NS } else { START_NS };
                 let most = (MAX_AUTO.as_nanos() as i64 - self.block_ns).max(least);
-                (self.path.jitter_ns + self.overhead_ns).clamp(least, most)
+                (self.path.jitter_ns.max(self.path.allowance_ns) + self.overhead_ns)
+                    .clamp(least, most)
             }
         }
     }

@@ -31,6 +31,7 @@ mod mixer;
 mod player;
 mod queue;
 mod receiver;
+mod repair;
 mod resample;
 mod splice;
 mod timeline;
@@ -41,12 +42,14 @@ pub use counters::{StreamCounters, StreamStats};
 pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
 pub use player::PlayerHalf;
 pub use receiver::{Insert, ReceiverHalf};
+pub use repair::Request;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use matrix::Matrix;
 use queue::Queue;
+use repair::Repair;
 use resample::Resample;
 use timeline::Timeline;
 
@@ -219,7 +222,7 @@ pub enum StreamError {
 /// # Ok::<(), velin_core::playout::StreamError>(())
 /// ```
 pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), StreamError> {
-    let StreamSettings { format, output, delay, drift, repair: _ } = settings;
+    let StreamSettings { format, output, delay, drift, repair } = settings;
     let exact = drift == Drift::Exact;
     let bytes = format.block_bytes();
     if bytes == 0 || bytes > MAX_PAYLOAD {
@@ -249,8 +252,16 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
     let timeline =
         Timeline::new(receiver, queue, format.clone(), delay, exact, Arc::clone(&counters));
     let resample = Resample::new(format.rate, output.rate, &matrix);
-    let receiver =
-        ReceiverHalf::new(format, sender, longest + STALE, counters.clone(), controls.clone());
+    let block_ns = i64::try_from(block).unwrap_or(i64::MAX);
+    let repair = Repair::new(repair, delay, block_ns, counters.clone());
+    let receiver = ReceiverHalf::new(
+        format,
+        sender,
+        longest + STALE,
+        repair,
+        counters.clone(),
+        controls.clone(),
+    );
     let player = PlayerHalf::new(timeline, matrix, resample, output, exact, counters, controls);
     Ok((receiver, player))
 }
