@@ -38,6 +38,7 @@ mod output_clock;
 mod player;
 mod queue;
 mod receiver;
+mod repair;
 mod resample;
 mod splice;
 mod timeline;
@@ -48,12 +49,14 @@ pub use counters::{StreamCounters, StreamStats};
 pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
 pub use player::PlayerHalf;
 pub use receiver::{Insert, ReceiverHalf};
+pub use repair::Request;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use matrix::Matrix;
 use queue::Queue;
+use repair::Repair;
 use resample::Resample;
 use timeline::Timeline;
 
@@ -226,7 +229,7 @@ pub enum StreamError {
 /// # Ok::<(), velin_core::playout::StreamError>(())
 /// ```
 pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), StreamError> {
-    let StreamSettings { format, output, delay, drift, repair: _ } = settings;
+    let StreamSettings { format, output, delay, drift, repair } = settings;
     let exact = drift == Drift::Exact;
     let bytes = format.block_bytes();
     if bytes == 0 || bytes > MAX_PAYLOAD {
@@ -260,11 +263,14 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
         PlayoutDelay::Fixed(_) => Profile::Music,
     };
     let resample = Resample::new(format.rate, output.rate, &matrix, drift, profile);
+    let block_ns = i64::try_from(block).unwrap_or(i64::MAX);
+    let repair = Repair::new(repair, delay, block_ns, counters.clone());
     let receiver = ReceiverHalf::new(
         format,
         sender,
         longest + STALE,
         profile,
+        repair,
         counters.clone(),
         controls.clone(),
     );
