@@ -37,6 +37,8 @@ pub struct StreamCounters {
     /// A block may still be played if it comes so long after its own end on the fastest path, ns;
     /// 0: not known.
     pub(super) slack_ns: AtomicI64,
+    /// How much faster than nominally the stream is played, in billionths.
+    pub(super) drift_ppb: AtomicI64,
     /// First block the player may still use (33 bits) below its generation (31 bits).
     pub(super) wanted: AtomicU64,
 }
@@ -94,6 +96,8 @@ pub struct StreamStats {
     pub jitter: Duration,
     /// Delay beyond one block that repair needs.
     pub allowance: Duration,
+    /// How much faster the sender's clock runs than the output's, in billionths (1000 = 1 ppm).
+    pub drift_ppb: i64,
 }
 
 impl StreamStats {
@@ -148,6 +152,7 @@ impl StreamCounters {
             target: nanos(&self.target_ns),
             jitter: nanos(&self.jitter_ns),
             allowance: nanos(&self.allowance_ns),
+            drift_ppb: self.drift_ppb.load(Ordering::Relaxed),
             ..StreamStats::default()
         };
         // The player may be preempted in the middle of its stores, so no waiting for ever.

@@ -2,7 +2,8 @@
 
 use super::OutputFormat;
 use super::limiter::{Limiter, peak};
-use super::player::{CHUNK, PlayerHalf};
+use super::output_clock::OutputClock;
+use super::player::{CHUNK, Due, PlayerHalf};
 use crate::time::MonoTime;
 
 /// A player's name within its mixer; never used twice.
@@ -34,6 +35,7 @@ pub struct Rendered {
 #[derive(Debug)]
 pub struct Mixer {
     output: OutputFormat,
+    clock: OutputClock,
     limiter: Limiter,
     players: Vec<Entry>,
     finished: Vec<PlayerHalf>,
@@ -54,6 +56,7 @@ impl Mixer {
     pub fn new(output: OutputFormat) -> Self {
         Self {
             output,
+            clock: OutputClock::new(output.rate),
             limiter: Limiter::new(output.rate),
             players: Vec::new(),
             finished: Vec::new(),
@@ -125,16 +128,19 @@ impl Mixer {
         let nanos = |samples: usize| {
             self.output.rate.duration_of((samples / channels) as u64).as_nanos() as i64
         };
-        let start_ns = i64::try_from(when.mono.as_nanos()).unwrap_or(i64::MAX / 2);
+        let mono_ns = i64::try_from(when.mono.as_nanos()).unwrap_or(i64::MAX / 2);
+        let start_ns = self.clock.next(mono_ns, (out.len() / channels) as u64);
+        let drift = self.clock.drift();
         let period_ns = nanos(out.len());
 
         let mut rendered = Rendered { limiter_gain: 1.0, ..Rendered::default() };
         let mut done = 0;
         for chunk in out.chunks_mut(CHUNK * channels) {
-            let due_ns = start_ns + nanos(done);
+            let nominal = nanos(done);
+            let start_ns = start_ns.saturating_add(nominal + (nominal as f64 * drift) as i64);
             done += chunk.len();
-            let (active, exact) =
-                sum(&mut self.players, due_ns, period_ns, chunk, &mut self.scratch);
+            let due = Due { start_ns, period_ns, drift };
+            let (active, exact) = sum(&mut self.players, due, chunk, &mut self.scratch);
             let peak = if exact { peak(chunk) } else { self.limiter.process(chunk, channels) };
             rendered.active = rendered.active.max(active);
             rendered.peak = rendered.peak.max(peak);
@@ -160,31 +166,29 @@ impl Mixer {
 
 /// Writes the sum of all players; returns how many had a part in it, and whether it is one
 /// stream's own bits.
-fn sum(
-    players: &mut [Entry],
-    due_ns: i64,
-    period_ns: i64,
-    out: &mut [f32],
-    scratch: &mut [f32],
-) -> (usize, bool) {
+fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) -> (usize, bool) {
     let mut active = 0;
+    let mut written = false;
     let mut exact = false;
     for entry in players.iter_mut().filter(|entry| !entry.finished) {
         let scratch = &mut scratch[..out.len()];
-        let heard = entry.player.render(due_ns, period_ns, scratch);
+        let heard = entry.player.render(due, scratch);
         entry.finished = heard.finished;
         if !heard.active {
             continue;
         }
         active += 1;
         exact = heard.exact && active == 1;
-        if active == 1 {
+        if heard.silent {
+            continue;
+        }
+        if !std::mem::replace(&mut written, true) {
             out.copy_from_slice(scratch);
         } else {
             out.iter_mut().zip(scratch).for_each(|(sum, x)| *sum += *x);
         }
     }
-    if active == 0 {
+    if !written {
         out.fill(0.0);
     }
     (active, exact)

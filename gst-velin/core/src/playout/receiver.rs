@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Profile;
 use super::arrivals::Arrivals;
 use super::block::{Block, Body, MAX_PAYLOAD, PathClock, Slot};
 use super::controls::StreamControls;
@@ -55,6 +56,7 @@ impl ReceiverHalf {
         format: StreamFormat,
         ring: rtrb::Producer<Slot>,
         stale: Duration,
+        profile: Profile,
         repair: Repair,
         counters: Arc<StreamCounters>,
         controls: Arc<StreamControls>,
@@ -65,7 +67,7 @@ impl ReceiverHalf {
             ring,
             stale_ns: stale.as_nanos() as i64,
             seen: Seen::default(),
-            arrivals: Arrivals::new(block_ns),
+            arrivals: Arrivals::new(block_ns, profile),
             repair,
             highest_ts: 0,
             epoch: 0,
@@ -122,14 +124,16 @@ impl ReceiverHalf {
         // A retransmission says how long repair takes, not how long the path is.
         if place != Place::Again && (!block.repair || self.arrivals.is_empty()) {
             self.arrivals.record(arrival, media);
+        } else if place != Place::Again {
+            self.arrivals.record_repair(arrival, media);
         }
-        let expected = self.arrivals.path().base_ns.saturating_add(media);
+        let expected = self.arrivals.path().base.value_at(arrival).saturating_add(media);
         self.repair.on_block(arrival, expected, index, block.repair, place);
         if place == Place::Again {
             return Insert::Duplicate;
         }
         self.counters.jitter_ns.store(self.arrivals.path().jitter_ns, Ordering::Relaxed);
-        let rel = arrival.saturating_sub(media) - self.arrivals.path().base_ns;
+        let rel = arrival.saturating_sub(media) - self.arrivals.path().base.value_at(arrival);
         if rel > self.stale_ns || self.is_played(index) {
             return self.too_late();
         }
@@ -190,7 +194,7 @@ impl ReceiverHalf {
             late: stats.late as u32,
             target_us: micros(stats.target),
             level_us: micros(stats.delay),
-            drift_ppb: 0,
+            drift_ppb: i32::try_from(stats.drift_ppb).unwrap_or(0),
             group_latency_us: 0,
         }
     }
