@@ -11,8 +11,8 @@ use gst::subclass::prelude::ObjectSubclassIsExt;
 use velin_core::codec::StreamFormat;
 use velin_core::identity::PublicKey;
 use velin_core::playout::{
-    self, OutputFormat, PlayerHalf, ReceiverHalf, RepairWish, StreamControls, StreamCounters,
-    StreamError, StreamSettings, StreamStats, stream,
+    self, OutputFormat, PlayerHalf, ReceiverHalf, StreamControls, StreamCounters, StreamError,
+    StreamSettings, StreamStats, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, StreamOffer};
@@ -157,7 +157,12 @@ impl Receiver {
             add(&mut sum, &counters.snapshot());
         }
         // The delays of the living are what counts.
-        StreamStats { delay: Duration::ZERO, target: Duration::ZERO, ..sum }
+        StreamStats {
+            delay: Duration::ZERO,
+            target: Duration::ZERO,
+            allowance: Duration::ZERO,
+            ..sum
+        }
     }
 
     /// Frees what nobody needs any more; gives the streams whose senders stayed away.
@@ -324,7 +329,7 @@ fn make(
         } else {
             playout::Drift::Follow
         },
-        repair: RepairWish::Auto,
+        repair: wanted.repair.wish(),
     };
     let mut inexact = (wanted.drift == Drift::Off && others > 0)
         .then(|| "another stream plays already; exact output carries one stream".to_owned());
