@@ -467,7 +467,7 @@ fn receiver(outlet: &Outlet) -> glib::SendValue {
         .field("late", report.late)
         .field("delay-us", report.level_us)
         .field("target-us", report.target_us)
-        .field("drift-ppb", report.drift_ppb)
+        .field("drift-ppm", f64::from(report.drift_ppb) / 1_000.0)
         .build()
         .to_send_value()
 }

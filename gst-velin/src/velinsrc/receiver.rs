@@ -161,6 +161,10 @@ impl Receiver {
             delay: Duration::ZERO,
             target: Duration::ZERO,
             allowance: Duration::ZERO,
+            block: Duration::ZERO,
+            jitter: Duration::ZERO,
+            output: Duration::ZERO,
+            drift_ppb: 0,
             ..sum
         }
     }
@@ -324,10 +328,12 @@ fn make(
         format: format.clone(),
         output,
         delay: wanted.delay(),
-        drift: if wanted.drift == Drift::Off && others == 0 {
-            playout::Drift::Exact
-        } else {
-            playout::Drift::Follow
+        drift: match wanted.drift {
+            Drift::Resample => playout::Drift::Follow,
+            // The first has the output's clock, the others follow it.
+            Drift::Source if others > 0 => playout::Drift::Follow,
+            Drift::Off if others > 0 => playout::Drift::Ignore,
+            Drift::Source | Drift::Off => playout::Drift::Exact,
         },
         repair: wanted.repair.wish(),
     };
@@ -335,8 +341,8 @@ fn make(
         .then(|| "another stream plays already; exact output carries one stream".to_owned());
     let halves = match stream(settings.clone()) {
         Err(e @ StreamError::NotExact { .. }) => {
-            inexact = Some(e.to_string());
-            settings.drift = playout::Drift::Follow;
+            inexact = (wanted.drift == Drift::Off).then(|| e.to_string());
+            settings.drift = playout::Drift::Ignore;
             stream(settings)?
         }
         other => other?,

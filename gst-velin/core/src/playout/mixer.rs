@@ -26,6 +26,10 @@ pub struct Rendered {
     pub peak: f32,
     /// The limiter's gain at the end, 1.0 when it is not acting.
     pub limiter_gain: f32,
+    /// By how much the first stream with [`Drift::Ignore`](super::Drift) or
+    /// [`Drift::Exact`](super::Drift) plays later than it should, in ns; negative: earlier. An output
+    /// that can choose its pace follows the sender's clock by it.
+    pub behind_ns: Option<i64>,
 }
 
 /// Mixes any number of streams into one output, on the streaming thread.
@@ -140,9 +144,11 @@ impl Mixer {
             let start_ns = start_ns.saturating_add(nominal + (nominal as f64 * drift) as i64);
             done += chunk.len();
             let due = Due { start_ns, period_ns, drift };
-            let (active, exact) = sum(&mut self.players, due, chunk, &mut self.scratch);
+            let Sum { active, exact, behind_ns } =
+                sum(&mut self.players, due, chunk, &mut self.scratch);
             let peak = if exact { peak(chunk) } else { self.limiter.process(chunk, channels) };
             rendered.active = rendered.active.max(active);
+            rendered.behind_ns = rendered.behind_ns.or(behind_ns);
             rendered.peak = rendered.peak.max(peak);
         }
         rendered.limiter_gain = self.limiter.gain();
@@ -164,16 +170,27 @@ impl Mixer {
     }
 }
 
-/// Writes the sum of all players; returns how many had a part in it, and whether it is one
-/// stream's own bits.
-fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) -> (usize, bool) {
+/// What a sum is.
+struct Sum {
+    /// How many players had a part in it.
+    active: usize,
+    /// It is one stream's own bits.
+    exact: bool,
+    /// Of the first stream that is not resampled.
+    behind_ns: Option<i64>,
+}
+
+/// Writes the sum of all players.
+fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) -> Sum {
     let mut active = 0;
     let mut written = false;
     let mut exact = false;
+    let mut behind_ns = None;
     for entry in players.iter_mut().filter(|entry| !entry.finished) {
         let scratch = &mut scratch[..out.len()];
         let heard = entry.player.render(due, scratch);
         entry.finished = heard.finished;
+        behind_ns = behind_ns.or(heard.behind_ns);
         if !heard.active {
             continue;
         }
@@ -191,5 +208,5 @@ fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) ->
     if !written {
         out.fill(0.0);
     }
-    (active, exact)
+    Sum { active, exact, behind_ns }
 }

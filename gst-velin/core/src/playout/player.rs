@@ -6,7 +6,7 @@ use super::controls::{Gain, StreamControls};
 use super::counters::{Cause, FrameCounts, StreamCounters};
 use super::matrix::Matrix;
 use super::resample::Resample;
-use super::timeline::Timeline;
+use super::timeline::{Pace, Timeline};
 use super::{Drift, OutputFormat};
 
 /// Frames rendered at once.
@@ -57,6 +57,8 @@ pub(super) struct Heard {
     pub(super) exact: bool,
     /// The stream has nothing more to say.
     pub(super) finished: bool,
+    /// How late the stream is, if that is left to the output to mend, ns.
+    pub(super) behind_ns: Option<i64>,
 }
 
 impl PlayerHalf {
@@ -118,9 +120,9 @@ impl PlayerHalf {
             .as_ref()
             .map_or((0, 0), |r| (r.lead_ns(), self.timeline.nanos(r.ahead())));
         let heard_ns = due.start_ns + lead_ns;
-        let pace = self.timeline.pace(heard_ns, ahead_ns, due.drift);
+        let Pace { speed, behind_ns } = self.timeline.pace(heard_ns, ahead_ns, due.drift);
         let needed = self.resample.as_mut().map_or(frames, |resample| {
-            resample.set_speed(if self.follow { 1.0 + pace } else { 1.0 });
+            resample.set_speed(if self.follow { speed } else { 1.0 });
             resample.needed(frames)
         });
         // In silence the filter has nothing to do.
@@ -158,6 +160,7 @@ impl PlayerHalf {
             exact,
             finished: (pulled.finished && !audible)
                 || (self.leaving && (gain.is_zero() || !audible)),
+            behind_ns: behind_ns.filter(|_| !self.follow),
         }
     }
 

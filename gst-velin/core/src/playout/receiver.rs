@@ -122,10 +122,12 @@ impl ReceiverHalf {
         }
         let Some(place) = place else { return self.too_late() };
         // A retransmission says how long repair takes, not how long the path is.
-        if place != Place::Again && (!block.repair || self.arrivals.is_empty()) {
-            self.arrivals.record(arrival, media);
-        } else if place != Place::Again {
-            self.arrivals.record_repair(arrival, media);
+        if place != Place::Again {
+            if !block.repair || self.arrivals.is_empty() {
+                self.arrivals.record(arrival, media);
+            } else {
+                self.arrivals.record_repair(arrival, media);
+            }
         }
         let expected = self.arrivals.path().base.value_at(arrival).saturating_add(media);
         self.repair.on_block(arrival, expected, index, block.repair, place);
@@ -194,7 +196,7 @@ impl ReceiverHalf {
             late: stats.late as u32,
             target_us: micros(stats.target),
             level_us: micros(stats.delay),
-            drift_ppb: i32::try_from(stats.drift_ppb).unwrap_or(0),
+            drift_ppb: stats.drift_ppb.clamp(i32::MIN.into(), i32::MAX.into()) as i32,
             group_latency_us: 0,
         }
     }

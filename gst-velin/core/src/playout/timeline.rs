@@ -33,6 +33,15 @@ pub(super) struct Pulled {
     pub(super) finished: bool,
 }
 
+/// How frames are to be played.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How many times faster than nominally.
+    pub(super) speed: f64,
+    /// From the place to where it should be, while there is one, ns.
+    pub(super) behind_ns: Option<i64>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No place: nothing has come yet, or for long.
@@ -84,6 +93,8 @@ impl Timeline {
         counters: Arc<StreamCounters>,
     ) -> Self {
         let channels = format.channels().get();
+        let block_ns = format.block_duration().as_nanos() as i64;
+        counters.block_ns.store(block_ns, Ordering::Relaxed);
         Self {
             ring,
             queue,
@@ -120,6 +131,7 @@ impl Timeline {
         causes: &mut [Cause],
     ) -> Pulled {
         self.clock.set_overhead(overhead_ns);
+        self.counters.output_ns.store(overhead_ns, Ordering::Relaxed);
         self.silent = true;
         // First the flag, then the ring: what was pushed before the end is not missed.
         let ended = self.ring.is_abandoned();
@@ -151,22 +163,24 @@ impl Timeline {
         (frames * 1e9 / f64::from(self.format.rate.hz())) as i64
     }
 
-    /// How much faster than nominally the next frames are to be played, if they are heard from
-    /// `due_ns` on by a clock that runs `output_drift` slower than the host's: what the clocks
-    /// differ by, and what brings the place to its target. `ahead_ns` is what was pulled and not
-    /// yet played.
-    pub(super) fn pace(&mut self, due_ns: i64, ahead_ns: i64, output_drift: f64) -> f64 {
+    /// How the next frames are to be played, if they are heard from `due_ns` on by a clock that runs
+    /// `output_drift` slower than the host's: what the clocks differ by, and what brings the place to
+    /// its target. `ahead_ns` is what was pulled and not yet played.
+    pub(super) fn pace(&mut self, due_ns: i64, ahead_ns: i64, output_drift: f64) -> Pace {
         let drift = (1.0 + output_drift) * (1.0 + self.clock.drift()) - 1.0;
+        let target_ns = self.clock.target_ns();
         self.counters.drift_ppb.store((drift * 1e9) as i64, Ordering::Relaxed);
-        self.counters.target_ns.store(self.clock.target_ns(), Ordering::Relaxed);
+        self.counters.target_ns.store(target_ns, Ordering::Relaxed);
         if self.state != State::Playing || self.path_epoch != self.epoch {
-            return drift;
+            return Pace { speed: 1.0 + drift, behind_ns: None };
         }
         let behind_ns = self.clock.behind_ns(due_ns, self.pos) + ahead_ns;
-        let delay_ns = self.clock.target_ns() + behind_ns;
-        self.counters.delay_ns.store(delay_ns, Ordering::Relaxed);
+        self.counters.delay_ns.store(target_ns + behind_ns, Ordering::Relaxed);
+        let slack_ns = self.clock.slack_ns() + behind_ns;
+        self.counters.slack_ns.store(slack_ns.max(1), Ordering::Relaxed);
         let to_target = behind_ns as f64 / PULL_NS + self.clock.lowering();
-        drift + to_target.clamp(-LOWERING, LOWERING)
+        let speed = 1.0 + drift + to_target.clamp(-LOWERING, LOWERING);
+        Pace { speed, behind_ns: Some(behind_ns) }
     }
 
     /// Idle: silence until the first block's time has come.
