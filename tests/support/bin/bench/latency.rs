@@ -44,6 +44,7 @@ pub(crate) fn run(short: bool, ours: bool, peers: bool) -> anyhow::Result<()> {
         ours.then_some(vec![
             Line::velin("velinsrc (default)", "", false),
             Line::velin("velinsrc profile=low", "profile=low", false),
+            Line::velin("velinsrc profile=low repair=off", "profile=low repair=off", false),
             Line::velin("velinsrc profile=fixed latency=6", "profile=fixed latency=6", false),
             Line::velin("velinsrc profile=fixed latency=20", "profile=fixed latency=20", false),
             Line::velin("velinsrc (default), through a synchronising sink", "", true),
