@@ -74,7 +74,8 @@ fn streams(process: &mut Process) -> BTreeMap<String, gst::Structure> {
 fn sent(process: &mut Process, element: &str) -> BTreeMap<String, (u64, u64)> {
     let one = |r: gst::Structure| {
         let dropped = count(&r, "tcp-packets-dropped");
-        (r.get::<String>("peer").unwrap(), (count(&r, "packets-sent") - dropped, dropped))
+        let sent = count(&r, "packets-sent") - count(&r, "resent") - dropped;
+        (r.get::<String>("peer").unwrap(), (sent, dropped))
     };
     list(&process.stats(element), "receivers").into_iter().map(one).collect()
 }
