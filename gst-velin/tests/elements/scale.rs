@@ -131,9 +131,9 @@ fn of_128_callers_every_stream_comes_whole_and_none_needs_a_thread() {
         assert_eq!(count(&stats, "blocks"), sent, "{name}, {dropped} dropped: {stats}");
         assert!(count(&stats, "lost") <= dropped, "{name}, {dropped} dropped: {stats}");
         // On the way from TCP to UDP one may overtake another.
-        for counter in ["duplicate", "malformed"] {
-            assert_eq!(count(&stats, counter), 0, "{counter} of {name}");
-        }
+        assert_eq!(count(&stats, "malformed"), 0, "{name}");
+        // On a busy machine a packet may be asked for that was only late.
+        assert!(count(&stats, "duplicate") <= 2 * count(&stats, "asked"), "{name}: {stats}");
         assert!(count(&stats, "received") > 0, "{name} is not played");
     }
     let keys: BTreeSet<_> =
