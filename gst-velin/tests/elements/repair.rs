@@ -3,8 +3,6 @@
 
 use std::sync::atomic::Ordering;
 
-use gst::prelude::*;
-
 use crate::relay::Relay;
 use crate::support::{Device, FLOAT_STEREO, Receiver, Sender, count, element, rms, until};
 
