@@ -157,7 +157,11 @@ impl Connection {
         let arrival = now - age;
         let mut sink = Receivers { receivers, arrival, outlets: &self.outlets, out: Some(out) };
         session.handle_datagram(now, from, packet, &mut sink);
-        self.give_feedback(now, &mut inner, out);
+        out.set_rtt(session.rtt());
+        if !receivers.is_empty() {
+            // Once all that has come is read: what seems to be missing may be the next.
+            self.next_nack.store(0, Ordering::Relaxed);
+        }
         self.flush(inner);
         self.deliver(now, out);
     }
@@ -178,7 +182,6 @@ impl Connection {
     /// Collects what the senders of the streams we play are to be told.
     fn give_feedback(&self, now: MonoTime, inner: &mut Inner, out: &mut Outbox) {
         let Inner { session, receivers, pending, .. } = inner;
-        out.set_rtt(session.rtt());
         let mut next = u64::MAX;
         for (id, ear) in receivers.iter_mut() {
             if let Ear::Own(playing) = ear {
@@ -345,10 +348,12 @@ impl Connection {
         let Inner { session, receivers, .. } = &mut *inner;
         let mut sink = Receivers { receivers, arrival: now, outlets: &self.outlets, out: None };
         session.handle_stream(now, bytes, &mut sink);
-        let mut out = Outbox::small();
-        self.give_feedback(now, &mut inner, &mut out);
+        if inner.session.route() == Some(Route::Stream) {
+            // No datagram wakes the receive thread.
+            let mut out = Outbox::small();
+            self.give_feedback(now, &mut inner, &mut out);
+        }
         self.flush(inner);
-        self.deliver(now, &mut out);
     }
 
     fn on_stream_end(&self, end: StreamEnd) {

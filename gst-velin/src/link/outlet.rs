@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::identity::PublicKey;
-use velin_core::resend::{AnswerCounters, History};
+use velin_core::resend::{AnswerCounters, History, put_copies};
 use velin_core::session::{MEDIA_HEAD, MediaError, MediaTx, Route};
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, StreamId};
-use velin_core::wire::{AUDIO_HEADER, AudioFlags, AudioHeader, Copies, Report};
+use velin_core::wire::{AudioHeader, Copies, Report};
 
 use super::clock;
 use super::out_repair::OutRepair;
@@ -83,18 +83,8 @@ impl Outlet {
         }
         // The tag stands behind them.
         let end = self.tx.mtu().min(packet.len()).saturating_sub(TAG);
-        let from = MEDIA_HEAD + payload_len;
-        let mut at = from;
-        for distance in copies.distances() {
-            let Some(older) = block.0.checked_sub(*distance).map(BlockIndex) else { break };
-            let Some(room) = packet.get_mut(at + AUDIO_HEADER..end) else { break };
-            let Some((mut header, length)) = history.read(older, room) else { continue };
-            let Ok(encoded_length) = u16::try_from(length) else { continue };
-            header.flags = header.flags.with(AudioFlags::COPY);
-            packet[at..at + AUDIO_HEADER].copy_from_slice(&header.encode(encoded_length));
-            at += AUDIO_HEADER + length;
-        }
-        at - from
+        let room = packet.get_mut(MEDIA_HEAD + payload_len..end).unwrap_or_default();
+        put_copies(history, copies, block, room)
     }
 
     /// The stream's number in its session.

@@ -10,6 +10,7 @@ mod process;
 mod properties;
 mod refusals;
 mod relay;
+mod repair;
 #[cfg(target_os = "linux")]
 mod scale;
 mod states;

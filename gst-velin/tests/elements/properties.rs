@@ -133,7 +133,7 @@ fn other(pspec: &glib::ParamSpec) -> Option<glib::Value> {
         "carrier" => return nick(pspec, "tcp"),
         "mute" => true.to_value(),
         "profile" => return nick(pspec, "fixed"),
-        "drift" => return nick(pspec, "off"),
+        "drift" | "repair" => return nick(pspec, "off"),
         "on-peer-lost" => return nick(pspec, "eos"),
         // It has one value only.
         "codec" | "uri" => return None,

@@ -15,6 +15,8 @@ use crate::support::{Device, Receiver, Sender};
 pub(crate) struct Hop {
     /// No datagram passes.
     pub(crate) drop_udp: AtomicBool,
+    /// Of a thousand datagrams so many do not pass.
+    pub(crate) loss_permille: AtomicUsize,
     /// Until the sender connects again, nothing from the receiver reaches it, and only its
     /// datagrams reach the receiver.
     pub(crate) deaf: AtomicBool,
@@ -101,6 +103,7 @@ fn datagrams(hop: &Arc<Hop>, from: &UdpSocket, out: &UdpSocket, to: SocketAddr, 
     from.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
     spawn(move || {
         let mut buffer = [0; 2048];
+        let mut random = 1_u32;
         while !hop.stop.load(Ordering::Relaxed) {
             let Ok((n, sender)) = from.recv_from(&mut buffer) else { continue };
             if n == 0 {
@@ -108,6 +111,11 @@ fn datagrams(hop: &Arc<Hop>, from: &UdpSocket, out: &UdpSocket, to: SocketAddr, 
             }
             hop.largest.fetch_max(n, Ordering::Relaxed);
             hop.datagrams.fetch_add(1, Ordering::Relaxed);
+            // Numerical Recipes' quick generator; the upper bits are good enough.
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if ((random >> 16) % 1000) < hop.loss_permille.load(Ordering::Relaxed) as u32 {
+                continue;
+            }
             let held = !forth && hop.deaf.load(Ordering::Relaxed);
             if !held && !hop.drop_udp.load(Ordering::Relaxed) {
                 let tamper = hop.tamper.load(Ordering::Relaxed);

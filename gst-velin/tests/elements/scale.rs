@@ -74,7 +74,8 @@ fn streams(process: &mut Process) -> BTreeMap<String, gst::Structure> {
 fn sent(process: &mut Process, element: &str) -> BTreeMap<String, (u64, u64)> {
     let one = |r: gst::Structure| {
         let dropped = count(&r, "tcp-packets-dropped");
-        (r.get::<String>("peer").unwrap(), (count(&r, "packets-sent") - dropped, dropped))
+        let sent = count(&r, "packets-sent") - count(&r, "resent") - dropped;
+        (r.get::<String>("peer").unwrap(), (sent, dropped))
     };
     list(&process.stats(element), "receivers").into_iter().map(one).collect()
 }
@@ -130,9 +131,9 @@ fn of_128_callers_every_stream_comes_whole_and_none_needs_a_thread() {
         assert_eq!(count(&stats, "blocks"), sent, "{name}, {dropped} dropped: {stats}");
         assert!(count(&stats, "lost") <= dropped, "{name}, {dropped} dropped: {stats}");
         // On the way from TCP to UDP one may overtake another.
-        for counter in ["duplicate", "malformed"] {
-            assert_eq!(count(&stats, counter), 0, "{counter} of {name}");
-        }
+        assert_eq!(count(&stats, "malformed"), 0, "{name}");
+        // On a busy machine a packet may be asked for that was only late.
+        assert!(count(&stats, "duplicate") <= 2 * count(&stats, "asked"), "{name}: {stats}");
         assert!(count(&stats, "received") > 0, "{name} is not played");
     }
     let keys: BTreeSet<_> =

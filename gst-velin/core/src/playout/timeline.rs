@@ -466,7 +466,10 @@ impl Timeline {
     fn set_next(&mut self, index: u64) {
         self.next = index;
         let generation = u64::from(self.generation & 0x7FFF_FFFF);
-        self.counters.wanted.store(generation << 33 | index, Ordering::Relaxed);
+        // Until something was played, what comes earlier is welcome: by TCP, say, behind the first
+        // block by UDP.
+        let wanted = if self.anchored { index } else { 0 };
+        self.counters.wanted.store(generation << 33 | wanted, Ordering::Relaxed);
     }
 
     fn count_late(&self, n: u64) {

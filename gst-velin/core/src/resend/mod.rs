@@ -9,7 +9,9 @@
 //! one sealer, so repair never repeats a nonce.
 
 mod answerer;
+mod copies;
 mod history;
 
 pub use answerer::{AnswerCounters, Answerer, Budget};
+pub use copies::put_copies;
 pub use history::{History, HistoryWriter, history};

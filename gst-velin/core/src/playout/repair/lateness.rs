@@ -12,6 +12,10 @@ const LEAST_TIMER: i64 = MS * 3 / 2;
 const FIRST_REORDER: i64 = MS;
 /// A little more than was ever seen.
 const SPARE: i64 = MS / 5;
+/// Share of a new block that was asked for.
+const HASTY_GAIN: f64 = 1.0 / 32.0;
+/// So many times longer is the wait when all that is asked for comes by itself.
+const CAUTION: f64 = 4.0;
 /// Reordering is forgotten with this half-life.
 const HALF_LIFE_NS: f64 = 5e9;
 
@@ -24,6 +28,8 @@ pub(super) struct Lateness {
     reorder: f64,
     /// Per block.
     decay: f64,
+    /// The share of blocks asked for that were on their way, lately.
+    hasty: f64,
 }
 
 impl Lateness {
@@ -33,6 +39,7 @@ impl Lateness {
             deviation: MS as f64 / 4.0,
             reorder: FIRST_REORDER as f64,
             decay: (-(block_ns as f64) / HALF_LIFE_NS).exp2(),
+            hasty: 0.0,
         }
     }
 
@@ -50,9 +57,17 @@ impl Lateness {
         self.reorder = self.reorder.max(by * 1.1);
     }
 
+    /// A block was asked for and then came: by itself, or because it was asked for.
+    pub(super) fn asked(&mut self, came_by_itself: bool) {
+        self.hasty += (f64::from(u8::from(came_by_itself)) - self.hasty) * HASTY_GAIN;
+    }
+
     /// A block that has not come this long after its time is missed.
     pub(super) fn timer(&self) -> i64 {
-        ((self.mean + 4.0 * self.deviation) as i64 + MS / 2).clamp(LEAST_TIMER, MOST)
+        let usual = self.mean + 4.0 * self.deviation + (MS / 2) as f64;
+        // Whoever asks in vain had better wait.
+        let wait = usual.clamp(LEAST_TIMER as f64, MOST as f64) * (1.0 + CAUTION * self.hasty);
+        wait as i64
     }
 
     /// A block that has not come this long after a later one is missed.
@@ -80,6 +95,16 @@ mod tests {
         let mut lively = Lateness::new(BLOCK);
         (0..10_000).for_each(|i| lively.came(i * 7_919 % 2_000 * 1_000));
         assert!((2_500_000..4_500_000).contains(&lively.timer()), "{lively:?}");
+    }
+
+    #[test]
+    fn who_asks_in_vain_waits_longer() {
+        let mut l = Lateness::new(BLOCK);
+        let usual = l.timer();
+        (0..100).for_each(|_| l.asked(true));
+        assert!(l.timer() > 4 * usual);
+        (0..300).for_each(|_| l.asked(false));
+        assert_eq!(l.timer(), usual);
     }
 
     #[test]

@@ -36,6 +36,8 @@ const MOST_LATE_ASKS: f64 = 80.0;
 const LATE_SHARE: f64 = 0.1;
 /// A missing block is remembered so long beyond that, to know its answer when it comes.
 const MEMORY: i64 = 150 * MS;
+/// Packets with questions in a row, at most; in the long run one a block.
+const MOST_NACKS: f64 = 64.0;
 /// The least time between two questions while nothing comes …
 const SILENT_RETRY: i64 = 2 * MS;
 /// … and once that has lasted …
@@ -102,6 +104,9 @@ pub(super) struct Repair {
     silent_ask: Option<i64>,
     in_silence: bool,
     late_asks: f64,
+    /// Questions that may be sent now, and since when no more were allowed.
+    nacks: f64,
+    allowed: i64,
     unanswered: u32,
     deaf_until: Option<i64>,
     /// Whether requests have a way to the sender at all, and are any use on it.
@@ -136,6 +141,8 @@ impl Repair {
             silent_ask: None,
             in_silence: false,
             late_asks: MOST_LATE_ASKS / 2.0,
+            nacks: MOST_NACKS,
+            allowed: 0,
             unanswered: 0,
             deaf_until: None,
             way_back: true,
@@ -161,6 +168,7 @@ impl Repair {
         if self.highest.is_none() {
             self.began = arrival;
         }
+        let had_first = self.loss.has_first(index);
         self.loss.came(index, !is_repair);
         self.count(index, expected, arrival, is_repair, place);
         match place {
@@ -169,11 +177,16 @@ impl Repair {
                     (self.late_asks + LATE_SHARE * (skipped + 1) as f64).min(MOST_LATE_ASKS);
                 self.miss(arrival, index, expected, skipped);
                 self.highest = Some((index, expected));
-                self.missing.take(index);
+                if let Some(missing) = self.missing.take(index) {
+                    self.found(arrival, &missing, is_repair);
+                }
             }
             Place::Earlier | Place::Again => {
                 if let Some(missing) = self.missing.take(index) {
                     self.found(arrival, &missing, is_repair);
+                } else if place == Place::Again && !is_repair && !had_first {
+                    // It was late, and its retransmission was faster.
+                    self.lateness.asked(true);
                 }
             }
         }
@@ -233,12 +246,20 @@ impl Repair {
         }
         self.guess(now);
         self.enter_silence(now);
+        let passed = now.saturating_sub(self.allowed) as f64 / self.block_ns as f64;
+        self.allowed = now.max(self.allowed);
+        self.nacks = (self.nacks + passed.max(0.0)).min(MOST_NACKS);
+        if self.nacks < 1.0 {
+            self.put_off(now);
+            return None;
+        }
         let nack = if self.in_silence { self.ask_in_silence(now) } else { self.ask(now) };
         self.forget(now);
         if nack.is_empty() {
             return None;
         }
         let twice = self.loss.share() > MUCH_LOSS && !self.in_silence;
+        self.nacks -= 1.0 + f64::from(u8::from(twice));
         add(&self.counters.nacks, 1 + u64::from(twice));
         add(&self.counters.asked, nack.blocks().count() as u64);
         Some(Request { nack, twice })
@@ -317,6 +338,9 @@ impl Repair {
 
     /// A missing block has come.
     fn found(&mut self, now: i64, missing: &Missing, is_repair: bool) {
+        if missing.asks > 0 {
+            self.lateness.asked(!is_repair);
+        }
         if !is_repair {
             if !missing.is_guess {
                 self.lateness.overtaken(now - missing.since);
@@ -392,6 +416,7 @@ impl Repair {
             return nack;
         }
         let pause = if silent < LONG_SILENCE { SILENT_RETRY } else { LONG_SILENT_RETRY };
+        let pause = pause.max(self.block_ns / 2).max(self.rtt.p95() / 2);
         self.silent_ask = Some(now + pause);
         let lasts = self.block_ns + self.slack();
         let known = self.missing.iter().find(|m| m.expected + lasts > now).map(|m| m.index);
@@ -405,6 +430,13 @@ impl Repair {
             push(&mut nack, oldest);
         }
         nack
+    }
+
+    /// Too much was asked for lately: everything waits for a block's time.
+    fn put_off(&mut self, now: i64) {
+        let later = now + self.block_ns.max(MS);
+        self.silent_ask = self.silent_ask.map(|at| at.max(later));
+        self.missing.iter_mut().for_each(|m| m.ask_at = m.ask_at.max(later));
     }
 
     fn ask(&mut self, now: i64) -> Nack {
