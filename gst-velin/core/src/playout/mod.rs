@@ -32,8 +32,10 @@ mod player;
 mod queue;
 mod receiver;
 mod resample;
+mod simulate;
 mod splice;
 mod timeline;
+mod trace;
 
 pub use block::{Block, Body, MAX_PAYLOAD};
 pub use controls::StreamControls;
@@ -41,6 +43,12 @@ pub use counters::{StreamCounters, StreamStats};
 pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
 pub use player::PlayerHalf;
 pub use receiver::{Insert, ReceiverHalf};
+pub use simulate::{
+    SimulatedSecond, Simulation, SimulationError, SimulationSettings, Spread, simulate,
+};
+pub use trace::{
+    MAX_TRACE_BLOCKS, MAX_TRACE_BYTES, MAX_TRACE_LENGTH, Trace, TraceError, TracedBlock,
+};
 
 use std::sync::Arc;
 use std::time::Duration;
