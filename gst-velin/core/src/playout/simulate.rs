@@ -194,13 +194,16 @@ pub fn simulate(
             delays.add(stats.delay);
             targets.add(stats.target);
         }
-        if now / 1_000_000_000 >= seconds.len() as u64 + 1 {
+        if now / 1_000_000_000 > seconds.len() as u64 {
             seconds.push(second(&last, &stats));
             last = stats;
         }
     }
     let stats = counters.snapshot();
-    seconds.push(second(&last, &stats));
+    // A moment at the end is no second to compare with others.
+    if seconds.is_empty() || stats.played - last.played > u64::from(rate.hz()) / 10 {
+        seconds.push(second(&last, &stats));
+    }
     Ok(Simulation {
         packet_time,
         length: trace.length(),

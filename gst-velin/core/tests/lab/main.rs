@@ -25,3 +25,4 @@ mod jitter;
 mod loss;
 mod pauses;
 mod tone;
+mod traces;
