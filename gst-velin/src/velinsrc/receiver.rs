@@ -157,7 +157,15 @@ impl Receiver {
             add(&mut sum, &counters.snapshot());
         }
         // The delays of the living are what counts.
-        StreamStats { delay: Duration::ZERO, target: Duration::ZERO, ..sum }
+        StreamStats {
+            delay: Duration::ZERO,
+            target: Duration::ZERO,
+            block: Duration::ZERO,
+            jitter: Duration::ZERO,
+            output: Duration::ZERO,
+            drift_ppb: 0,
+            ..sum
+        }
     }
 
     /// Frees what nobody needs any more; gives the streams whose senders stayed away.
@@ -319,10 +327,12 @@ fn make(
         format: format.clone(),
         output,
         delay: wanted.delay(),
-        drift: if wanted.drift == Drift::Off && others == 0 {
-            playout::Drift::Exact
-        } else {
-            playout::Drift::Follow
+        drift: match wanted.drift {
+            Drift::Resample => playout::Drift::Follow,
+            // The first has the output's clock, the others follow it.
+            Drift::Source if others > 0 => playout::Drift::Follow,
+            Drift::Off if others > 0 => playout::Drift::Ignore,
+            Drift::Source | Drift::Off => playout::Drift::Exact,
         },
         repair: RepairWish::Auto,
     };
@@ -330,8 +340,8 @@ fn make(
         .then(|| "another stream plays already; exact output carries one stream".to_owned());
     let halves = match stream(settings.clone()) {
         Err(e @ StreamError::NotExact { .. }) => {
-            inexact = Some(e.to_string());
-            settings.drift = playout::Drift::Follow;
+            inexact = (wanted.drift == Drift::Off).then(|| e.to_string());
+            settings.drift = playout::Drift::Ignore;
             stream(settings)?
         }
         other => other?,

@@ -15,21 +15,30 @@ use crate::uri::VelinUri;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstVelinProfile")]
 pub enum Profile {
+    /// Learned from the network, as little as most packets allow.
+    #[enum_value(name = "Low: as little as most packets allow", nick = "low")]
+    Low,
     /// Learned from the network, for sound without gaps.
     #[enum_value(name = "Music: as low as plays without gaps", nick = "music")]
     Music,
+    /// Learned from the network, between the two.
+    #[enum_value(name = "Voice: between low and music", nick = "voice")]
+    Voice,
     /// Always the value of `latency`.
     #[enum_value(name = "Fixed: the value of latency", nick = "fixed")]
     Fixed,
 }
 
-/// What happens to a stream whose rate is not the output's.
+/// What becomes of the difference between the sender's clock and the output's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstVelinDrift")]
 pub enum Drift {
-    /// It is resampled.
-    #[enum_value(name = "Resample to the output's rate", nick = "resample")]
+    /// Resampling follows it.
+    #[enum_value(name = "Resample to the output's clock and rate", nick = "resample")]
     Resample,
+    /// It is played in its own rate, and the output follows the sender's clock: for files.
+    #[enum_value(name = "Source: the output follows the sender's clock", nick = "source")]
+    Source,
     /// Nothing: the samples come out as they went in, bit for bit. Needs one stream in the
     /// output's rate and channels.
     #[enum_value(name = "Off: bit-exact output of one stream", nick = "off")]
@@ -81,7 +90,9 @@ impl Settings {
     /// The playout delay of new streams.
     pub(super) fn delay(&self) -> PlayoutDelay {
         match self.profile {
+            Profile::Low => PlayoutDelay::Adaptive(playout::Profile::Low),
             Profile::Music => PlayoutDelay::Adaptive(playout::Profile::Music),
+            Profile::Voice => PlayoutDelay::Adaptive(playout::Profile::Voice),
             Profile::Fixed => PlayoutDelay::Fixed(self.latency),
         }
     }
@@ -131,10 +142,20 @@ impl Settings {
                     new.latency = Duration::from_millis(ms.ok_or_else(bad)?.into());
                     new.profile = Profile::Fixed;
                 }
+                "profile" => {
+                    new.profile = match text.as_str() {
+                        "low" => Profile::Low,
+                        "music" => Profile::Music,
+                        "voice" => Profile::Voice,
+                        "fixed" => Profile::Fixed,
+                        _ => return Err(bad()),
+                    }
+                }
                 "drift" => {
                     new.drift = match text.as_str() {
                         "off" => Drift::Off,
                         "resample" => Drift::Resample,
+                        "source" => Drift::Source,
                         _ => return Err(bad()),
                     }
                 }
@@ -152,11 +173,16 @@ impl Settings {
         let mut uri = self.link.to_uri();
         uri.stream = self.streams.clone();
         let mut put = |key: &str, value: String| uri.query.push((key.to_owned(), value));
-        if self.profile == Profile::Fixed {
-            put("latency", millis(self.latency).to_string());
+        match self.profile {
+            Profile::Low => put("profile", "low".into()),
+            Profile::Music => {}
+            Profile::Voice => put("profile", "voice".into()),
+            Profile::Fixed => put("latency", millis(self.latency).to_string()),
         }
-        if self.drift == Drift::Off {
-            put("drift", "off".into());
+        match self.drift {
+            Drift::Resample => {}
+            Drift::Source => put("drift", "source".into()),
+            Drift::Off => put("drift", "off".into()),
         }
         uri
     }
@@ -203,7 +229,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .build(),
         glib::ParamSpecEnum::builder_with_default("drift", d.drift)
             .nick("Drift")
-            .blurb("Whether streams are resampled to the output")
+            .blurb("What becomes of the difference between the sender's clock and the output's")
             .mutable_ready()
             .build(),
         glib::ParamSpecUInt64::builder("output-period")

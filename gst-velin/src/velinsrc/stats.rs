@@ -63,9 +63,13 @@ fn with_playout(builder: gst::structure::Builder, s: &StreamStats) -> gst::struc
         .field("reanchors", s.reanchors)
         .field("delay-us", micros(s.delay))
         .field("target-us", micros(s.target))
+        .field("block-us", micros(s.block))
+        .field("jitter-us", micros(s.jitter))
+        .field("output-us", micros(s.output))
+        .field("drift-ppm", s.drift_ppb as f64 / 1_000.0)
 }
 
-/// Frames add up; of the delays the longest counts.
+/// Frames add up; of the delays the longest counts, and of the drifts the largest.
 pub(super) fn add(sum: &mut StreamStats, s: &StreamStats) {
     sum.received += s.received;
     sum.repaired += s.repaired;
@@ -82,6 +86,12 @@ pub(super) fn add(sum: &mut StreamStats, s: &StreamStats) {
     sum.reanchors += s.reanchors;
     sum.delay = sum.delay.max(s.delay);
     sum.target = sum.target.max(s.target);
+    sum.block = sum.block.max(s.block);
+    sum.jitter = sum.jitter.max(s.jitter);
+    sum.output = sum.output.max(s.output);
+    if s.drift_ppb.abs() > sum.drift_ppb.abs() {
+        sum.drift_ppb = s.drift_ppb;
+    }
 }
 
 fn micros(time: Duration) -> u64 {

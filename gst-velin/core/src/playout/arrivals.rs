@@ -1,20 +1,16 @@
 //! How late blocks come: the histogram of relative one-way delay.
 //!
-//! The idea is NetEQ's, with finer grain: `rel = (arrival − media time) − min over 2 s`, in
-//! buckets of 0.5 ms with exponential forgetting; see `docs/protocol.md`, section 4.3.
+//! The idea is NetEQ's, with finer grain: `rel = (arrival − media time) − the fastest way`, in
+//! buckets of 0.5 ms with exponential forgetting; see `docs/protocol.md`, section 4.3. The fastest
+//! way is a [`Line`], so that a drifting clock does not look like jitter.
 
+use super::Profile;
 use super::block::PathClock;
+use super::line::Line;
 
 const MS: i64 = 1_000_000;
 const BUCKET_NS: i64 = MS / 2;
 const BUCKETS: usize = 600;
-/// The minimum is taken over so many slices …
-const SLICES: usize = 20;
-/// … of so long each: two seconds.
-const SLICE_NS: i64 = 100 * MS;
-/// Share of blocks that may come later than the target.
-const TAIL: f64 = 0.001;
-const HALF_LIFE_NS: f64 = 20e9;
 const RECOMPUTE_NS: i64 = 50 * MS;
 const SETTLED_NS: i64 = 1_000 * MS;
 /// No arrival for so long is a stall of the path, not jitter.
@@ -27,11 +23,33 @@ const RHYTHM_NS: i64 = 500 * MS;
 /// A discontinuity that moves the media clock by more than this is a jump.
 const JUMP_NS: i64 = 40 * MS;
 
+/// A repaired block that took longer says nothing about a delay that anybody would choose.
+const LONGEST_REPAIR_NS: i64 = 100 * MS;
+
+/// What a profile asks of the histogram.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    /// Share of blocks that may come later than the target.
+    tail: f64,
+    /// After so long a block weighs half as much, ns.
+    half_life_ns: f64,
+}
+
+impl Wish {
+    fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Low => Self { tail: 0.01, half_life_ns: 10e9 },
+            Profile::Voice => Self { tail: 0.005, half_life_ns: 10e9 },
+            Profile::Music => Self { tail: 0.000_8, half_life_ns: 20e9 },
+        }
+    }
+}
+
 /// Arrival statistics of one stream.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    /// Least arrival − media time in each slice, with the slice's number.
-    slices: [(i64, i64); SLICES],
+    wish: Wish,
+    line: Line,
     weights: Box<[f64; BUCKETS]>,
     total: f64,
     /// Weight of the next arrival; growing it is the forgetting.
@@ -49,9 +67,10 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    pub(super) fn new(block_ns: i64) -> Self {
+    pub(super) fn new(block_ns: i64, profile: Profile) -> Self {
         Self {
-            slices: [(i64::MIN, i64::MAX); SLICES],
+            wish: Wish::of(profile),
+            line: Line::default(),
             weights: Box::new([0.0; BUCKETS]),
             total: 0.0,
             weight: 1.0,
@@ -78,12 +97,12 @@ impl Arrivals {
 
     /// Whether a block behind a discontinuity lies on another media clock than those before.
     pub(super) fn is_jump(&self, arrival: i64, media: i64) -> bool {
-        self.first.is_some() && (arrival - media - self.path.base_ns).abs() > JUMP_NS
+        self.first.is_some() && (arrival - media - self.path.base.value_at(arrival)).abs() > JUMP_NS
     }
 
     /// Forgets where the media clock stood, but not how much the path jitters.
     pub(super) fn restart_clock(&mut self) {
-        self.slices = [(i64::MIN, i64::MAX); SLICES];
+        self.line.restart_value();
         self.stall = None;
     }
 
@@ -98,18 +117,20 @@ impl Arrivals {
             self.last_stall = now;
         }
         self.last = now;
-        let transit = arrival - media;
-        self.path.base_ns = self.least(now, transit);
+        let transit = arrival.saturating_sub(media);
+        self.line.record(now, transit);
+        self.path.base = self.line.view();
         self.path.settled = now - first >= SETTLED_NS;
 
-        let rel = transit - self.path.base_ns;
+        let rel = transit.saturating_sub(self.path.base.value_at(now));
         if let Some(begin) = self.stall {
             let first_of_burst = begin == now;
             if rel <= self.path.jitter_ns + self.block_ns {
                 self.stall = None;
             } else if now - begin > STALL_BURST_NS {
                 self.restart_clock();
-                self.path.base_ns = self.least(now, transit);
+                self.line.record(now, transit);
+                self.path.base = self.line.view();
                 return;
             } else if !(first_of_burst && self.rhythm) {
                 return;
@@ -121,12 +142,13 @@ impl Arrivals {
         }
     }
 
-    fn least(&mut self, now: i64, transit: i64) -> i64 {
-        let number = now.div_euclid(SLICE_NS);
-        let slice = &mut self.slices[number.rem_euclid(SLICES as i64) as usize];
-        *slice = if slice.0 == number { (number, slice.1.min(transit)) } else { (number, transit) };
-        let oldest = number - SLICES as i64;
-        self.slices.iter().filter(|s| s.0 > oldest).map(|s| s.1).min().unwrap_or(transit)
+    /// Records a block that was lost and came again. When it comes says nothing about the path's
+    /// clock, but how long a playout delay must be to have use for it.
+    pub(super) fn record_repair(&mut self, arrival: i64, media: i64) {
+        let rel = arrival.saturating_sub(media).saturating_sub(self.path.base.value_at(arrival));
+        if self.first.is_some() && rel <= LONGEST_REPAIR_NS {
+            self.count(rel);
+        }
     }
 
     fn count(&mut self, rel: i64) {
@@ -138,7 +160,7 @@ impl Arrivals {
     fn recompute(&mut self, now: i64) {
         let passed = (now - self.recomputed).clamp(0, 10_000 * MS);
         self.recomputed = now;
-        self.weight *= (passed as f64 / HALF_LIFE_NS).exp2();
+        self.weight *= (passed as f64 / self.wish.half_life_ns).exp2();
         if self.weight > 1e12 {
             let scale = 1.0 / self.weight;
             self.weights.iter_mut().for_each(|w| *w *= scale);
@@ -148,7 +170,7 @@ impl Arrivals {
         let mut above = 0.0;
         for (i, w) in self.weights.iter().enumerate().rev() {
             above += w;
-            if above > TAIL * self.total {
+            if above > self.wish.tail * self.total {
                 self.path.jitter_ns = (i as i64 + 1) * BUCKET_NS;
                 return;
             }
@@ -164,19 +186,29 @@ mod tests {
 
     #[test]
     fn a_clean_path_asks_for_one_bucket() {
-        let mut arrivals = Arrivals::new(BLOCK);
+        let mut arrivals = Arrivals::new(BLOCK, Profile::Music);
         for i in 0..2_000 {
             arrivals.record(7 * MS + i * BLOCK, i * BLOCK);
         }
-        assert_eq!(
-            arrivals.path(),
-            PathClock { base_ns: 7 * MS, jitter_ns: BUCKET_NS, settled: true }
-        );
+        let path = arrivals.path();
+        assert_eq!((path.base.value_at(5_000 * MS), path.jitter_ns), (7 * MS, BUCKET_NS));
+        assert!(path.settled);
+    }
+
+    #[test]
+    fn a_drifting_clock_is_not_jitter() {
+        for drift in [-300, 300] {
+            let mut arrivals = Arrivals::new(BLOCK, Profile::Music);
+            for i in 0..20_000 {
+                arrivals.record(7 * MS + i * (BLOCK + BLOCK * drift / 1_000_000), i * BLOCK);
+            }
+            assert_eq!(arrivals.path().jitter_ns, BUCKET_NS);
+        }
     }
 
     #[test]
     fn bursts_of_a_chunk_ask_for_the_chunk_less_a_block() {
-        let mut arrivals = Arrivals::new(BLOCK);
+        let mut arrivals = Arrivals::new(BLOCK, Profile::Music);
         for i in 0..4_000 {
             let chunk = i / 8;
             arrivals.record((chunk + 1) * 20 * MS, i * BLOCK);
@@ -186,7 +218,7 @@ mod tests {
 
     #[test]
     fn chunks_longer_than_a_stall_are_learned_too() {
-        let mut arrivals = Arrivals::new(BLOCK);
+        let mut arrivals = Arrivals::new(BLOCK, Profile::Music);
         for i in 0..4_000 {
             let chunk = i / 24;
             arrivals.record((chunk + 1) * 60 * MS, i * BLOCK);
@@ -196,7 +228,7 @@ mod tests {
 
     #[test]
     fn one_stall_does_not_raise_the_target() {
-        let mut arrivals = Arrivals::new(BLOCK);
+        let mut arrivals = Arrivals::new(BLOCK, Profile::Music);
         for i in 0..8_000 {
             let due = i * BLOCK;
             let arrival = if (4_000..4_200).contains(&i) { 4_200 * BLOCK } else { due };
@@ -207,12 +239,12 @@ mod tests {
 
     #[test]
     fn a_longer_path_becomes_the_new_base_within_two_seconds() {
-        let mut arrivals = Arrivals::new(BLOCK);
+        let mut arrivals = Arrivals::new(BLOCK, Profile::Music);
         for i in 0..2_000 {
             let detour = if i < 1_000 { 0 } else { 30 * MS };
             arrivals.record(i * BLOCK + detour, i * BLOCK);
         }
-        assert_eq!(arrivals.path().base_ns, 30 * MS);
+        assert_eq!(arrivals.path().base.value_at(5_000 * MS), 30 * MS);
         assert!(arrivals.path().jitter_ns >= 30 * MS);
     }
 }

@@ -1,5 +1,6 @@
 //! A received block, and the fixed-size slot that carries it between the threads.
 
+use super::line::LineView;
 use crate::units::{BlockIndex, FrameIndex};
 
 /// Most payload bytes in a block: the largest UDP payload on a LAN (1440 bytes) without headers.
@@ -66,11 +67,11 @@ impl Slot {
 }
 
 /// What the arrivals say about the path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct PathClock {
-    /// Least arrival − media time of the last two seconds, ns.
-    pub(super) base_ns: i64,
-    /// The quantile of relative delay beyond `base_ns`, ns.
+    /// Arrival − media time of the fastest way.
+    pub(super) base: LineView,
+    /// The quantile of relative delay beyond `base`, ns.
     pub(super) jitter_ns: i64,
     /// Whether a second of arrivals has been seen.
     pub(super) settled: bool,

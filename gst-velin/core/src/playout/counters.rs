@@ -26,6 +26,12 @@ pub struct StreamCounters {
     pub(super) reanchors: AtomicU64,
     pub(super) delay_ns: AtomicI64,
     pub(super) target_ns: AtomicI64,
+    /// A block's own duration, ns.
+    pub(super) block_ns: AtomicI64,
+    /// What the output needs of the delay, ns.
+    pub(super) output_ns: AtomicI64,
+    /// How much faster than nominally the stream is played, in billionths.
+    pub(super) drift_ppb: AtomicI64,
     /// First block the player may still use (33 bits) below its generation (31 bits).
     pub(super) wanted: AtomicU64,
 }
@@ -69,6 +75,12 @@ pub struct StreamStats {
     pub target: Duration,
     /// Delay beyond one block that the arrivals ask for.
     pub jitter: Duration,
+    /// The part of the delay that is a block's own duration.
+    pub block: Duration,
+    /// The part of the delay that the output needs: its period and the resampler's filter.
+    pub output: Duration,
+    /// How much faster the sender's clock runs than the output's, in billionths (1000 = 1 ppm).
+    pub drift_ppb: i64,
 }
 
 impl StreamStats {
@@ -116,6 +128,9 @@ impl StreamCounters {
             delay: nanos(&self.delay_ns),
             target: nanos(&self.target_ns),
             jitter: nanos(&self.jitter_ns),
+            block: nanos(&self.block_ns),
+            output: nanos(&self.output_ns),
+            drift_ppb: self.drift_ppb.load(Ordering::Relaxed),
             ..StreamStats::default()
         };
         // The player may be preempted in the middle of its stores, so no waiting for ever.

@@ -2,7 +2,8 @@
 
 use super::OutputFormat;
 use super::limiter::{Limiter, peak};
-use super::player::{CHUNK, PlayerHalf};
+use super::output_clock::OutputClock;
+use super::player::{CHUNK, Due, PlayerHalf};
 use crate::time::MonoTime;
 
 /// A player's name within its mixer; never used twice.
@@ -25,6 +26,10 @@ pub struct Rendered {
     pub peak: f32,
     /// The limiter's gain at the end, 1.0 when it is not acting.
     pub limiter_gain: f32,
+    /// By how much the first stream with [`Drift::Ignore`](super::Drift) or
+    /// [`Drift::Exact`](super::Drift) plays later than it should, in ns; negative: earlier. An output
+    /// that can choose its pace follows the sender's clock by it.
+    pub behind_ns: Option<i64>,
 }
 
 /// Mixes any number of streams into one output, on the streaming thread.
@@ -34,6 +39,7 @@ pub struct Rendered {
 #[derive(Debug)]
 pub struct Mixer {
     output: OutputFormat,
+    clock: OutputClock,
     limiter: Limiter,
     players: Vec<Entry>,
     finished: Vec<PlayerHalf>,
@@ -54,6 +60,7 @@ impl Mixer {
     pub fn new(output: OutputFormat) -> Self {
         Self {
             output,
+            clock: OutputClock::new(output.rate),
             limiter: Limiter::new(output.rate),
             players: Vec::new(),
             finished: Vec::new(),
@@ -125,18 +132,23 @@ impl Mixer {
         let nanos = |samples: usize| {
             self.output.rate.duration_of((samples / channels) as u64).as_nanos() as i64
         };
-        let start_ns = i64::try_from(when.mono.as_nanos()).unwrap_or(i64::MAX / 2);
+        let mono_ns = i64::try_from(when.mono.as_nanos()).unwrap_or(i64::MAX / 2);
+        let start_ns = self.clock.next(mono_ns, (out.len() / channels) as u64);
+        let drift = self.clock.drift();
         let period_ns = nanos(out.len());
 
         let mut rendered = Rendered { limiter_gain: 1.0, ..Rendered::default() };
         let mut done = 0;
         for chunk in out.chunks_mut(CHUNK * channels) {
-            let due_ns = start_ns + nanos(done);
+            let nominal = nanos(done);
+            let start_ns = start_ns.saturating_add(nominal + (nominal as f64 * drift) as i64);
             done += chunk.len();
-            let (active, exact) =
-                sum(&mut self.players, due_ns, period_ns, chunk, &mut self.scratch);
+            let due = Due { start_ns, period_ns, drift };
+            let Sum { active, exact, behind_ns } =
+                sum(&mut self.players, due, chunk, &mut self.scratch);
             let peak = if exact { peak(chunk) } else { self.limiter.process(chunk, channels) };
             rendered.active = rendered.active.max(active);
+            rendered.behind_ns = rendered.behind_ns.or(behind_ns);
             rendered.peak = rendered.peak.max(peak);
         }
         rendered.limiter_gain = self.limiter.gain();
@@ -158,34 +170,43 @@ impl Mixer {
     }
 }
 
-/// Writes the sum of all players; returns how many had a part in it, and whether it is one
-/// stream's own bits.
-fn sum(
-    players: &mut [Entry],
-    due_ns: i64,
-    period_ns: i64,
-    out: &mut [f32],
-    scratch: &mut [f32],
-) -> (usize, bool) {
+/// What a sum is.
+struct Sum {
+    /// How many players had a part in it.
+    active: usize,
+    /// It is one stream's own bits.
+    exact: bool,
+    /// Of the first stream that is not resampled.
+    behind_ns: Option<i64>,
+}
+
+/// Writes the sum of all players.
+fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) -> Sum {
     let mut active = 0;
+    let mut written = false;
     let mut exact = false;
+    let mut behind_ns = None;
     for entry in players.iter_mut().filter(|entry| !entry.finished) {
         let scratch = &mut scratch[..out.len()];
-        let heard = entry.player.render(due_ns, period_ns, scratch);
+        let heard = entry.player.render(due, scratch);
         entry.finished = heard.finished;
+        behind_ns = behind_ns.or(heard.behind_ns);
         if !heard.active {
             continue;
         }
         active += 1;
         exact = heard.exact && active == 1;
-        if active == 1 {
+        if heard.silent {
+            continue;
+        }
+        if !std::mem::replace(&mut written, true) {
             out.copy_from_slice(scratch);
         } else {
             out.iter_mut().zip(scratch).for_each(|(sum, x)| *sum += *x);
         }
     }
-    if active == 0 {
+    if !written {
         out.fill(0.0);
     }
-    (active, exact)
+    Sum { active, exact, behind_ns }
 }

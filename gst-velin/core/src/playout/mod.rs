@@ -6,15 +6,20 @@
 //! ```
 //!
 //! **One invariant:** a frame of the stream has one due time, `base + frame / rate + margin`,
-//! where `base` is the fastest recent path (the least `arrival − media time` of the last two
-//! seconds) and `margin` is the part of the playout delay beyond the block itself. The player
-//! reads on, frame by frame, at the output's pace, and compares its place with that due time only
-//! where a change is inaudible or unavoidable: at the first block, inside a gap, and when the
-//! delay has grown far beyond its target.
+//! where `base` is the fastest path (a straight line through the least `arrival − media time`) and
+//! `margin` is the part of the playout delay beyond the block itself. The player reads on, frame by
+//! frame, at a pace that brings its place to that due time and keeps it there: the sender's clock
+//! against the host's, the output's clock against the host's, and at most 500 ppm more for what the
+//! delay is to change by. It jumps only where that is inaudible or unavoidable: at the first block,
+//! inside a gap, and when the delay has grown far beyond its target.
+//!
+//! Three clocks meet here: the sender's (media time), the host's (arrivals) and the output's
+//! (frames asked for). Each of the two that are not the host's is followed by a line of its own
+//! (`line`): the sender's in the receiver half, the output's in the mixer (`output_clock`). So a
+//! restart of the sender does not disturb what is known about the output, and the other way round.
 //!
 //! What is replaceable behind this: how late blocks come (`arrivals`), when a
-//! frame is due (`due`), what fills a gap (`splice`),
-//! how the rate follows a drifting clock (`resample`, [`PlayerHalf::set_relative_speed`]).
+//! frame is due (`due`), what fills a gap (`splice`), what changes the pace (`resample`).
 //!
 //! [`stream`] makes both halves of one stream. The receiver half stays on the receive thread; the
 //! player half moves into the [`Mixer`] of the streaming thread. Neither half blocks, locks or
@@ -26,8 +31,10 @@ mod controls;
 mod counters;
 mod due;
 mod limiter;
+mod line;
 mod matrix;
 mod mixer;
+mod output_clock;
 mod player;
 mod queue;
 mod receiver;
@@ -256,10 +263,20 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
     let queue = Queue::new(capacity);
     let timeline =
         Timeline::new(receiver, queue, format.clone(), delay, exact, Arc::clone(&counters));
-    let resample = Resample::new(format.rate, output.rate, &matrix);
-    let receiver =
-        ReceiverHalf::new(format, sender, longest + STALE, counters.clone(), controls.clone());
-    let player = PlayerHalf::new(timeline, matrix, resample, output, exact, counters, controls);
+    let profile = match delay {
+        PlayoutDelay::Adaptive(profile) => profile,
+        PlayoutDelay::Fixed(_) => Profile::Music,
+    };
+    let resample = Resample::new(format.rate, output.rate, &matrix, drift, profile);
+    let receiver = ReceiverHalf::new(
+        format,
+        sender,
+        longest + STALE,
+        profile,
+        counters.clone(),
+        controls.clone(),
+    );
+    let player = PlayerHalf::new(timeline, matrix, resample, output, drift, counters, controls);
     Ok((receiver, player))
 }
 

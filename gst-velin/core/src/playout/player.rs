@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::OutputFormat;
 use super::controls::{Gain, StreamControls};
 use super::counters::{Cause, FrameCounts, StreamCounters};
 use super::matrix::Matrix;
 use super::resample::Resample;
-use super::timeline::Timeline;
+use super::timeline::{Pace, Timeline};
+use super::{Drift, OutputFormat};
 
 /// Frames rendered at once.
 pub(super) const CHUNK: usize = 256;
@@ -20,13 +20,14 @@ pub struct PlayerHalf {
     resample: Option<Resample>,
     output: OutputFormat,
     exact: bool,
+    follow: bool,
     gain: Option<Gain>,
     leaving: bool,
-    /// Output frames until the resampler has rung out.
-    ringing: usize,
+    /// Frames of the timeline since the last that was more than silence.
+    quiet: usize,
     last_cause: Cause,
     causes: Box<[Cause]>,
-    /// Frames of the timeline.
+    /// A frame of silence, then frames of the timeline.
     input: Box<[f32]>,
     /// Frames between matrix and resampler, or resampler and matrix.
     between: Box<[f32]>,
@@ -34,15 +35,30 @@ pub struct PlayerHalf {
     controls: Arc<StreamControls>,
 }
 
+/// When a chunk is heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Due {
+    /// Host time of its first frame, ns.
+    pub(super) start_ns: i64,
+    /// How long the render lasts that it is a part of, ns.
+    pub(super) period_ns: i64,
+    /// How much slower the output's clock runs than the host's.
+    pub(super) drift: f64,
+}
+
 /// What became of one chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
     /// The chunk is more than silence.
     pub(super) active: bool,
+    /// Every sample is zero.
+    pub(super) silent: bool,
     /// The chunk is the stream's own bits and must stay so.
     pub(super) exact: bool,
     /// The stream has nothing more to say.
     pub(super) finished: bool,
+    /// How late the stream is, if that is left to the output to mend, ns.
+    pub(super) behind_ns: Option<i64>,
 }
 
 impl PlayerHalf {
@@ -51,7 +67,7 @@ impl PlayerHalf {
         matrix: Matrix,
         resample: Option<Resample>,
         output: OutputFormat,
-        exact: bool,
+        drift: Drift,
         counters: Arc<StreamCounters>,
         controls: Arc<StreamControls>,
     ) -> Self {
@@ -61,13 +77,14 @@ impl PlayerHalf {
             timeline,
             resample,
             output,
-            exact,
+            exact: drift == Drift::Exact,
+            follow: drift == Drift::Follow,
             gain: None,
             leaving: false,
-            ringing: 0,
+            quiet: usize::MAX,
             last_cause: Cause::Silence,
             causes: vec![Cause::Silence; frames].into(),
-            input: vec![0.0; frames * matrix.inputs()].into(),
+            input: vec![0.0; (frames + 1) * matrix.inputs()].into(),
             between: vec![0.0; between].into(),
             matrix,
             counters,
@@ -90,51 +107,67 @@ impl PlayerHalf {
         &self.controls
     }
 
-    /// Plays the stream so many times faster than its nominal rate, 0.99 to 1.01. Takes effect
-    /// smoothly; without a resampler (equal rates) nothing changes.
-    pub fn set_relative_speed(&mut self, speed: f64) {
-        if let Some(resample) = &mut self.resample {
-            resample.set_relative_ratio(1.0 / speed);
-        }
-    }
-
     /// Lets the stream fade out.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
     }
 
-    /// Fills `out`, at most [`CHUNK`] frames, with what is due from `due_ns` on, as part of a
-    /// render that lasts `period_ns`.
-    pub(super) fn render(&mut self, due_ns: i64, period_ns: i64, out: &mut [f32]) -> Heard {
+    /// Fills `out`, at most [`CHUNK`] frames, with what is heard at `due`.
+    pub(super) fn render(&mut self, due: Due, out: &mut [f32]) -> Heard {
         let frames = out.len() / self.matrix.outputs();
-        let needed = self.resample.as_mut().map_or(frames, |r| r.needed(frames));
-        let lead_ns = self.resample.as_ref().map_or(0, Resample::lead_ns);
-        let input = &mut self.input[..needed * self.matrix.inputs()];
-        let causes = &mut self.causes[..needed];
-        let pulled = self.timeline.pull(due_ns + lead_ns, period_ns + lead_ns, input, causes);
-        self.ringing = if pulled.audible {
-            self.resample.as_ref().map_or(0, Resample::ring_out)
-        } else {
-            self.ringing.saturating_sub(needed)
+        let (lead_ns, ahead_ns) = self
+            .resample
+            .as_ref()
+            .map_or((0, 0), |r| (r.lead_ns(), self.timeline.nanos(r.ahead())));
+        let heard_ns = due.start_ns + lead_ns;
+        let Pace { speed, behind_ns } = self.timeline.pace(heard_ns, ahead_ns, due.drift);
+        let needed = self.resample.as_mut().map_or(frames, |resample| {
+            resample.set_speed(if self.follow { speed } else { 1.0 });
+            resample.needed(frames)
+        });
+        // In silence the filter has nothing to do.
+        let rung_out = self.quiet >= self.resample.as_ref().map_or(0, Resample::ring_out);
+        let taken = match &self.resample {
+            Some(resample) if rung_out => resample.needed_for_silence(frames, needed),
+            _ => needed,
         };
-        self.convert(needed, out);
-        self.count(needed, frames);
+        let ch = self.matrix.inputs();
+        let input = &mut self.input[ch..(taken + 1) * ch];
+        let causes = &mut self.causes[..taken];
+        let pulled = self.timeline.pull(heard_ns, due.period_ns + lead_ns, input, causes);
+        if let Some(resample) = &mut self.resample {
+            resample.advance(frames, taken);
+        }
+        self.quiet = if pulled.silent { self.quiet.saturating_add(taken) } else { 0 };
+        let silent = rung_out && pulled.silent;
+        if silent {
+            out.fill(0.0);
+        } else {
+            // One frame more or less than the filter asks for, where sound begins.
+            let first = (taken + 1).saturating_sub(needed);
+            self.convert(first, needed, out);
+        }
+        self.count(taken, frames);
 
-        let audible = pulled.audible || self.ringing > 0;
+        let audible = pulled.audible || !silent;
         let wanted = if self.leaving { 0.0 } else { self.controls.gain() };
         let gain = self.gain.get_or_insert_with(|| Gain::new(self.output.rate, wanted));
         let exact = self.exact && gain.is_unity() && wanted == 1.0;
         gain.apply(wanted, out, self.matrix.outputs());
         Heard {
             active: audible,
+            silent,
             exact,
             finished: (pulled.finished && !audible)
                 || (self.leaving && (gain.is_zero() || !audible)),
+            behind_ns: behind_ns.filter(|_| !self.follow),
         }
     }
 
-    fn convert(&mut self, needed: usize, out: &mut [f32]) {
-        let input = &self.input[..needed * self.matrix.inputs()];
+    /// Makes output of `needed` frames from the input's frame `first` on.
+    fn convert(&mut self, first: usize, needed: usize, out: &mut [f32]) {
+        let ch = self.matrix.inputs();
+        let input = &self.input[first * ch..(first + needed) * ch];
         let Some(resample) = &mut self.resample else {
             self.matrix.apply(input, out);
             return;
@@ -147,7 +180,7 @@ impl PlayerHalf {
             resample.process(between, out);
         } else {
             let frames = out.len() / self.matrix.outputs();
-            let between = &mut self.between[..frames * self.matrix.inputs()];
+            let between = &mut self.between[..frames * ch];
             resample.process(input, between);
             self.matrix.apply(between, out);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Profile;
 use super::arrivals::Arrivals;
 use super::block::{Block, Body, MAX_PAYLOAD, Slot};
 use super::controls::StreamControls;
@@ -51,6 +52,7 @@ impl ReceiverHalf {
         format: StreamFormat,
         ring: rtrb::Producer<Slot>,
         stale: Duration,
+        profile: Profile,
         counters: Arc<StreamCounters>,
         controls: Arc<StreamControls>,
     ) -> Self {
@@ -60,7 +62,7 @@ impl ReceiverHalf {
             ring,
             stale_ns: stale.as_nanos() as i64,
             seen: Seen::default(),
-            arrivals: Arrivals::new(block_ns),
+            arrivals: Arrivals::new(block_ns, profile),
             highest_ts: 0,
             epoch: 0,
             generation: 0,
@@ -111,9 +113,11 @@ impl ReceiverHalf {
         // A retransmission says how long repair takes, not how long the path is.
         if !block.repair || self.arrivals.is_empty() {
             self.arrivals.record(arrival, media);
+        } else {
+            self.arrivals.record_repair(arrival, media);
         }
         self.counters.jitter_ns.store(self.arrivals.path().jitter_ns, Ordering::Relaxed);
-        let rel = arrival.saturating_sub(media) - self.arrivals.path().base_ns;
+        let rel = arrival.saturating_sub(media) - self.arrivals.path().base.value_at(arrival);
         if rel > self.stale_ns || self.is_played(index) {
             return self.too_late();
         }

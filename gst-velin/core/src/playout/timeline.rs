@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::PlayoutDelay;
 use super::block::Slot;
 use super::counters::{Cause, StreamCounters};
-use super::due::DueClock;
+use super::due::{DueClock, LOWERING};
 use super::queue::Queue;
 use super::splice::Splice;
 use crate::codec::{SampleFormat, StreamFormat, decode_into};
@@ -15,6 +15,8 @@ use crate::codec::{SampleFormat, StreamFormat, decode_into};
 const EXCESS_NS: i64 = 40_000_000;
 /// A place earlier than its target by less than this is left alone.
 const SLACK_NS: i64 = 500_000;
+/// A place off its target comes back within about this long, ns.
+const PULL_NS: f64 = 2e9;
 /// A gap is concealed in place for so long; after that the stream is anchored anew.
 const LONGEST_GAP_S: u64 = 2;
 /// Beyond ±80 dB full scale a float sample is an accident.
@@ -23,10 +25,21 @@ const SANE: f32 = 10_000.0;
 /// What a pull did besides filling its buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pulled {
-    /// Some frame was more than silence.
+    /// The stream has a part in the output.
     pub(super) audible: bool,
+    /// Every sample is zero.
+    pub(super) silent: bool,
     /// The stream has ended and all of it was played.
     pub(super) finished: bool,
+}
+
+/// How frames are to be played.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How many times faster than nominally.
+    pub(super) speed: f64,
+    /// From the place to where it should be, while there is one, ns.
+    pub(super) behind_ns: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +78,8 @@ pub(super) struct Timeline {
     generation: u32,
     /// The epoch that the clock's path belongs to.
     path_epoch: u32,
+    /// Nothing but zeros was written in this pull.
+    silent: bool,
     counters: Arc<StreamCounters>,
 }
 
@@ -78,6 +93,8 @@ impl Timeline {
         counters: Arc<StreamCounters>,
     ) -> Self {
         let channels = format.channels().get();
+        let block_ns = format.block_duration().as_nanos() as i64;
+        counters.block_ns.store(block_ns, Ordering::Relaxed);
         Self {
             ring,
             queue,
@@ -96,12 +113,16 @@ impl Timeline {
             epoch: 0,
             generation: 0,
             path_epoch: 0,
+            silent: true,
             counters,
         }
     }
 
     /// Fills `out` with the frames that are heard from `due_ns` on; `causes` has one entry for
     /// each frame. `overhead_ns` is the part of the delay that the output itself needs.
+    ///
+    /// Its frames may last a little longer or shorter than nominally: [`pace`](Self::pace) says how
+    /// much.
     pub(super) fn pull(
         &mut self,
         due_ns: i64,
@@ -110,9 +131,12 @@ impl Timeline {
         causes: &mut [Cause],
     ) -> Pulled {
         self.clock.set_overhead(overhead_ns);
+        self.counters.output_ns.store(overhead_ns, Ordering::Relaxed);
+        self.silent = true;
         // First the flag, then the ring: what was pushed before the end is not missed.
         let ended = self.ring.is_abandoned();
         self.drain();
+        self.clock.advance(due_ns);
         self.lower_if_far_behind(due_ns);
         let frames = causes.len();
         let mut audible = self.splice.has_tail();
@@ -127,12 +151,34 @@ impl Timeline {
             audible |= self.state != State::Idle;
         }
         self.splice.remember(out);
-        self.publish(due_ns + self.clock.nanos(frames as u64));
         let finished = ended && self.state != State::Playing && self.queue.is_empty() && !audible;
         if ended && self.queue.is_empty() && self.state == State::Gap && !self.splice.has_tail() {
             self.state = State::Idle;
         }
-        Pulled { audible, finished }
+        Pulled { audible, silent: self.silent, finished }
+    }
+
+    /// How long `frames` of the stream last, ns.
+    pub(super) fn nanos(&self, frames: f64) -> i64 {
+        (frames * 1e9 / f64::from(self.format.rate.hz())) as i64
+    }
+
+    /// How the next frames are to be played, if they are heard from `due_ns` on by a clock that runs
+    /// `output_drift` slower than the host's: what the clocks differ by, and what brings the place to
+    /// its target. `ahead_ns` is what was pulled and not yet played.
+    pub(super) fn pace(&mut self, due_ns: i64, ahead_ns: i64, output_drift: f64) -> Pace {
+        let drift = (1.0 + output_drift) * (1.0 + self.clock.drift()) - 1.0;
+        let target_ns = self.clock.target_ns();
+        self.counters.drift_ppb.store((drift * 1e9) as i64, Ordering::Relaxed);
+        self.counters.target_ns.store(target_ns, Ordering::Relaxed);
+        if self.state != State::Playing || self.path_epoch != self.epoch {
+            return Pace { speed: 1.0 + drift, behind_ns: None };
+        }
+        let behind_ns = self.clock.behind_ns(due_ns, self.pos) + ahead_ns;
+        self.counters.delay_ns.store(target_ns + behind_ns, Ordering::Relaxed);
+        let to_target = behind_ns as f64 / PULL_NS + self.clock.lowering();
+        let speed = 1.0 + drift + to_target.clamp(-LOWERING, LOWERING);
+        Pace { speed, behind_ns: Some(behind_ns) }
     }
 
     /// Idle: silence until the first block's time has come.
@@ -158,6 +204,7 @@ impl Timeline {
             self.start(index, place as u64);
             return 0;
         }
+        self.silent &= !self.splice.has_tail();
         self.splice.conceal(&mut out[..silence * self.channels]);
         causes[..silence].fill(Cause::Silence);
         silence
@@ -193,6 +240,7 @@ impl Timeline {
         };
         let n = (causes.len() - at).min((slot.end() - self.pos) as usize);
         let audio = &mut out[at * ch..(at + n) * ch];
+        self.silent &= slot.len == 0 && !self.splice.has_tail();
         decode(&self.format, slot, (self.pos - slot.ts) as usize, self.exact, audio);
         causes[at..at + n].fill(if slot.repair { Cause::Repaired } else { Cause::Received });
         self.splice.join(audio);
@@ -325,6 +373,7 @@ impl Timeline {
         causes: &mut [Cause],
         cause: Cause,
     ) -> usize {
+        self.silent &= !self.splice.has_tail();
         self.splice.conceal(&mut out[at * self.channels..(at + n) * self.channels]);
         causes[at..at + n].fill(cause);
         self.gap += n as u64;
@@ -426,13 +475,6 @@ impl Timeline {
 
     fn count_reanchor(&self) {
         self.counters.reanchors.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn publish(&self, now: i64) {
-        self.counters.target_ns.store(self.clock.target_ns(), Ordering::Relaxed);
-        if self.state == State::Playing {
-            self.counters.delay_ns.store(self.clock.delay_ns(now, self.pos), Ordering::Relaxed);
-        }
     }
 }
 

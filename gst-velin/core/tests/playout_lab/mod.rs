@@ -46,6 +46,11 @@ pub fn auto(format: &StreamFormat, output: OutputFormat) -> StreamSettings {
     }
 }
 
+/// The same with every frame left as it is.
+pub fn plain(format: &StreamFormat, output: OutputFormat) -> StreamSettings {
+    StreamSettings { drift: Drift::Ignore, ..auto(format, output) }
+}
+
 /// A small generator (splitmix64): every run of a test sees the same network.
 pub struct Seed(pub u64);
 
