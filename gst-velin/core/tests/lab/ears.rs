@@ -45,6 +45,9 @@ impl Ear for Tape {
     }
 }
 
+/// So many samples in a row at one place are no accident.
+const SURE: u32 = 960;
+
 /// Follows the slow sawtooth of [`Sound::Saw`](crate::model::Sound::Saw): which frame is this
 /// sample, how old is it, and does the next one follow it?
 pub struct SawEar {
@@ -52,6 +55,8 @@ pub struct SawEar {
     from: True,
     place: Option<f64>,
     unsure: u32,
+    /// How far from there the last samples have been, and how many.
+    elsewhere: (f64, u32),
     /// True ages, one each period, ns.
     pub ages: Distribution,
     /// Samples after `from` that do not continue the one before them, or are none of the stream.
@@ -69,6 +74,7 @@ impl SawEar {
             from: (from_s * 1e9) as True,
             place: None,
             unsure: 0,
+            elsewhere: (0.0, 0),
             ages: Distribution::default(),
             marred: 0,
             jumps: vec![],
@@ -85,12 +91,12 @@ impl SawEar {
 }
 
 impl Ear for SawEar {
-    fn hear(&mut self, due: True, _: f64, samples: &[f32]) {
+    fn hear(&mut self, due: True, step: f64, samples: &[f32]) {
         if due < self.from {
             return;
         }
         let now = self.sender.shown_at(due) as f64 * 48e-6;
-        for (i, x) in samples.iter().enumerate() {
+        for x in samples {
             self.heard += 1;
             let expected = self.place.map_or(now, |place| place + 1.0);
             let near_end = (expected + 400.0).rem_euclid(SAW as f64) < 800.0;
@@ -102,27 +108,32 @@ impl Ear for SawEar {
             }
             let frame = Self::frame_of(*x, expected);
             let off = frame - expected;
-            // 2000 ppm of drift over what could not be judged, and the sample's own accuracy.
-            let allowed = 0.05 + 0.002 * f64::from(self.unsure + 1);
+            // 2000 ppm of drift over what could not be judged, and what is 107 dB below full scale.
+            let allowed = 0.3 + 0.002 * f64::from(self.unsure);
             if self.place.is_none() || off.abs() <= allowed {
                 self.place = Some(frame);
                 self.unsure = 0;
-            } else {
-                self.marred += 1;
-                self.unsure += 1;
-                self.place = Some(expected);
-                if self.unsure > 480 && self.unsure < 800 {
-                    // Ten milliseconds somewhere else: that is where we are now.
-                    self.jumps.push((due, off));
-                    self.place = Some(frame);
-                    self.unsure = 0;
-                    self.marred -= 480;
-                }
+                continue;
             }
-            if i == 0 && self.unsure == 0 {
-                let captured = self.sender.true_at((frame / 48e-6) as i64);
-                self.ages.add(due - captured);
+            self.marred += 1;
+            self.unsure += 1;
+            self.place = Some(expected);
+            // Twenty milliseconds at one other place, and not a join that dies away: we are there now.
+            if (off - self.elsewhere.0).abs() > 0.1 {
+                self.elsewhere = (off, 0);
             }
+            self.elsewhere.1 += 1;
+            if self.elsewhere.1 == SURE {
+                self.jumps.push((due, off));
+                self.place = Some(frame);
+                self.unsure = 0;
+                self.marred -= u64::from(SURE);
+            }
+        }
+        // Once a period, where it is sure.
+        if let (Some(place), 0) = (self.place, self.unsure) {
+            let last = due + ((samples.len() - 1) as f64 * step) as i64;
+            self.ages.add(last - self.sender.true_at((place / 48e-6) as i64));
         }
     }
 }

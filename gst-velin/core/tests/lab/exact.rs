@@ -26,7 +26,6 @@ fn say(row: &str, o: &Outcome, ear: &SawEar) {
 }
 
 #[test]
-#[ignore = "fails until the playout follows clocks"]
 fn every_sample_of_ten_minutes_follows_the_one_before_it() {
     for ppm in [0.0, 100.0, -100.0] {
         let mut s = Scenario::audible(600.0, Sound::Saw);
