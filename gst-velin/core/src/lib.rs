@@ -13,6 +13,7 @@
 //! - [`handshake`]: Noise XX through `snow`, the key schedule;
 //! - [`session`]: sealing, replay windows, control stream, paths, liveness, rekey, close;
 //! - [`playout`]: from received blocks to the samples the output needs now;
+//! - [`resend`]: what a sender keeps and sends again;
 //! - [`codec`]: PCM sample formats.
 //!
 //! Two sessions that meet in memory. A driver does the same with sockets, clocks and the operating
@@ -101,6 +102,7 @@ pub mod entropy;
 pub mod handshake;
 pub mod identity;
 pub mod playout;
+pub mod resend;
 pub mod session;
 pub mod time;
 pub mod units;

@@ -8,8 +8,10 @@ use std::cell::Cell;
 use playout_lab::*;
 use velin_core::codec::{ChannelMap, StreamFormat};
 use velin_core::playout::{Block, Body, Mixer, RenderTime, stream};
+use velin_core::resend::{Answerer, Budget, history};
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex};
+use velin_core::wire::{AudioFlags, AudioHeader};
 
 thread_local! {
     /// Allocations and frees of this thread, so that parallel tests do not disturb each other.
@@ -77,6 +79,9 @@ fn packets_and_renders_do_not_allocate() {
         })
         .collect();
     let mut period = [0.0; 2 * 48];
+    let (mut writer, kept) = history(480, ms(5) / 2);
+    let mut answerer = Answerer::new(kept, Budget::Lan);
+    let (mut asked, mut answered) = (0, 0);
     let mut seed = Seed(1);
     let mut index = 0;
     let before = calls();
@@ -95,11 +100,23 @@ fn packets_and_renders_do_not_allocate() {
                     rx.insert(MonoTime::from_nanos(time * MS), block);
                 }
             }
+            let (flags, ts) = (AudioFlags::NONE, FrameIndex(u64::from(index) * 120));
+            writer.push(&AudioHeader { flags, block: BlockIndex(index), ts }, &[1; 480]);
             index += 1;
+        }
+        let now = MonoTime::from_nanos(time * MS);
+        for (rx, ..) in &mut receivers {
+            rx.set_rtt(ms(1));
+            while let Some(request) = rx.poll_nack(now) {
+                asked += 1;
+                answerer.answer(now, ms(1), request.nack.blocks(), |_, _, _| answered += 1);
+            }
+            std::hint::black_box((rx.next_nack(), rx.report()));
         }
         mixer.render(RenderTime { mono: MonoTime::from_nanos(time * MS) }, &mut period);
     }
     assert_eq!(calls() - before, 0);
+    assert!(asked > 50 && answered > 10, "{asked}, {answered}");
     // A stream that ends is put aside, not freed.
     drop(receivers.pop());
     let before = calls();

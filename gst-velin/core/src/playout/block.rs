@@ -73,6 +73,8 @@ pub(super) struct PathClock {
     pub(super) base: LineView,
     /// The quantile of relative delay beyond `base`, ns.
     pub(super) jitter_ns: i64,
+    /// Delay beyond one block that repair needs, ns.
+    pub(super) allowance_ns: i64,
     /// Whether a second of arrivals has been seen.
     pub(super) settled: bool,
 }

@@ -16,6 +16,14 @@ pub struct StreamCounters {
     pub(super) overrun: AtomicU64,
     /// Extra delay beyond the block that the arrivals ask for, ns.
     pub(super) jitter_ns: AtomicI64,
+    pub(super) nacks: AtomicU64,
+    pub(super) asked: AtomicU64,
+    pub(super) by_retransmission: AtomicU64,
+    pub(super) by_redundancy: AtomicU64,
+    pub(super) repaired_late: AtomicU64,
+    pub(super) needless: AtomicU64,
+    /// Delay beyond the block that repair needs, ns.
+    pub(super) allowance_ns: AtomicI64,
     // Written by the player half only. `sequence` is odd while a group of frames is being added.
     sequence: AtomicU32,
     received: AtomicU64,
@@ -32,6 +40,9 @@ pub struct StreamCounters {
     pub(super) output_ns: AtomicI64,
     /// How much faster than nominally the stream is played, in billionths.
     pub(super) drift_ppb: AtomicI64,
+    /// A block may still be played if it comes so long after its own end on the fastest path, ns;
+    /// 0: not known.
+    pub(super) slack_ns: AtomicI64,
     /// First block the player may still use (33 bits) below its generation (31 bits).
     pub(super) wanted: AtomicU64,
 }
@@ -67,6 +78,18 @@ pub struct StreamStats {
     pub malformed: u64,
     /// Blocks dropped because the player took none for long.
     pub overrun: u64,
+    /// Packets that asked for missing blocks.
+    pub nacks: u64,
+    /// Times a missing block was asked for.
+    pub asked: u64,
+    /// Blocks that came in time because they had been asked for.
+    pub by_retransmission: u64,
+    /// Blocks that came in time as a copy in a later packet.
+    pub by_redundancy: u64,
+    /// Copies and retransmissions that came after their time.
+    pub repaired_late: u64,
+    /// Copies and retransmissions of blocks that were there: the price of asking early.
+    pub needless: u64,
     /// Times the playout's place was set anew, the first time not counted.
     pub reanchors: u64,
     /// From a sample's capture on the fastest recent path to its playout.
@@ -81,6 +104,8 @@ pub struct StreamStats {
     pub output: Duration,
     /// How much faster the sender's clock runs than the output's, in billionths (1000 = 1 ppm).
     pub drift_ppb: i64,
+    /// Delay beyond one block that repair needs.
+    pub allowance: Duration,
 }
 
 impl StreamStats {
@@ -124,6 +149,12 @@ impl StreamCounters {
             reordered: load(&self.reordered),
             malformed: load(&self.malformed),
             overrun: load(&self.overrun),
+            nacks: load(&self.nacks),
+            asked: load(&self.asked),
+            by_retransmission: load(&self.by_retransmission),
+            by_redundancy: load(&self.by_redundancy),
+            repaired_late: load(&self.repaired_late),
+            needless: load(&self.needless),
             reanchors: load(&self.reanchors),
             delay: nanos(&self.delay_ns),
             target: nanos(&self.target_ns),
@@ -131,6 +162,7 @@ impl StreamCounters {
             block: nanos(&self.block_ns),
             output: nanos(&self.output_ns),
             drift_ppb: self.drift_ppb.load(Ordering::Relaxed),
+            allowance: nanos(&self.allowance_ns),
             ..StreamStats::default()
         };
         // The player may be preempted in the middle of its stores, so no waiting for ever.

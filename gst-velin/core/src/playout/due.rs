@@ -152,6 +152,12 @@ impl DueClock {
         self.block_ns + self.margin_ns
     }
 
+    /// How long after the fastest path a block may come and still be played whole, if the place is
+    /// where it should be, ns.
+    pub(super) fn slack_ns(&self) -> i64 {
+        self.margin_ns - self.overhead_ns
+    }
+
     /// The longest reasonable wait for a frame that has come, in frames.
     pub(super) fn longest_wait(&self) -> i64 {
         self.frames(self.margin_ns) + PATIENCE_S * i64::from(self.rate.hz())
@@ -184,7 +190,8 @@ impl DueClock {
                 let wish = Wish::of(profile);
                 let least = if self.path.settled { wish.floor_ns } else { wish.start_ns };
                 let most = (MAX_AUTO.as_nanos() as i64 - self.block_ns).max(least);
-                (self.path.jitter_ns + self.overhead_ns).clamp(least, most)
+                (self.path.jitter_ns.max(self.path.allowance_ns) + self.overhead_ns)
+                    .clamp(least, most)
             }
         }
     }

@@ -38,6 +38,7 @@ mod output_clock;
 mod player;
 mod queue;
 mod receiver;
+mod repair;
 mod resample;
 mod simulate;
 mod splice;
@@ -50,6 +51,7 @@ pub use counters::{StreamCounters, StreamStats};
 pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
 pub use player::PlayerHalf;
 pub use receiver::{Insert, ReceiverHalf};
+pub use repair::Request;
 pub use simulate::{
     SimulatedSecond, Simulation, SimulationError, SimulationSettings, Spread, simulate,
 };
@@ -62,6 +64,7 @@ use std::time::Duration;
 
 use matrix::Matrix;
 use queue::Queue;
+use repair::Repair;
 use resample::Resample;
 use timeline::Timeline;
 
@@ -234,7 +237,7 @@ pub enum StreamError {
 /// # Ok::<(), velin_core::playout::StreamError>(())
 /// ```
 pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), StreamError> {
-    let StreamSettings { format, output, delay, drift, repair: _ } = settings;
+    let StreamSettings { format, output, delay, drift, repair } = settings;
     let exact = drift == Drift::Exact;
     let bytes = format.block_bytes();
     if bytes == 0 || bytes > MAX_PAYLOAD {
@@ -268,11 +271,14 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
         PlayoutDelay::Fixed(_) => Profile::Music,
     };
     let resample = Resample::new(format.rate, output.rate, &matrix, drift, profile);
+    let block_ns = i64::try_from(block).unwrap_or(i64::MAX);
+    let repair = Repair::new(repair, delay, block_ns, counters.clone());
     let receiver = ReceiverHalf::new(
         format,
         sender,
         longest + STALE,
         profile,
+        repair,
         counters.clone(),
         controls.clone(),
     );

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::Profile;
 use super::arrivals::Arrivals;
-use super::block::{Block, Body, MAX_PAYLOAD, Slot};
+use super::block::{Block, Body, MAX_PAYLOAD, PathClock, Slot};
 use super::controls::StreamControls;
 use super::counters::StreamCounters;
+use super::repair::{Place, Repair, Request};
 use crate::codec::StreamFormat;
 use crate::time::MonoTime;
+use crate::units::BlockIndex;
+use crate::wire::{Copies, Report};
 
 /// What became of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub struct ReceiverHalf {
     stale_ns: i64,
     seen: Seen,
     arrivals: Arrivals,
+    repair: Repair,
     /// The highest block's first frame.
     highest_ts: u64,
     epoch: u32,
@@ -53,6 +57,7 @@ impl ReceiverHalf {
         ring: rtrb::Producer<Slot>,
         stale: Duration,
         profile: Profile,
+        repair: Repair,
         counters: Arc<StreamCounters>,
         controls: Arc<StreamControls>,
     ) -> Self {
@@ -63,6 +68,7 @@ impl ReceiverHalf {
             stale_ns: stale.as_nanos() as i64,
             seen: Seen::default(),
             arrivals: Arrivals::new(block_ns, profile),
+            repair,
             highest_ts: 0,
             epoch: 0,
             generation: 0,
@@ -84,7 +90,14 @@ impl ReceiverHalf {
         if block.discontinuity && self.seen.is_restart(index) {
             self.restart();
         }
-        match self.seen.mark(index) {
+        let order = self.seen.mark(index);
+        let place = match order {
+            Order::Next { skipped } => Some(Place::Next { skipped }),
+            Order::Earlier { .. } | Order::Filled => Some(Place::Earlier),
+            Order::Duplicate => Some(Place::Again),
+            Order::Ancient => None,
+        };
+        match order {
             Order::Next { skipped } => {
                 add(&self.counters.lost, skipped);
                 // Numbers go up and media time goes down: no network does that.
@@ -104,17 +117,22 @@ impl ReceiverHalf {
                 let lost = self.counters.lost.load(Ordering::Relaxed);
                 self.counters.lost.store(lost.saturating_sub(1), Ordering::Relaxed);
             }
-            Order::Duplicate => {
-                add(&self.counters.duplicate, 1);
-                return Insert::Duplicate;
-            }
-            Order::Ancient => return self.too_late(),
+            Order::Duplicate => add(&self.counters.duplicate, 1),
+            Order::Ancient => {}
         }
+        let Some(place) = place else { return self.too_late() };
         // A retransmission says how long repair takes, not how long the path is.
-        if !block.repair || self.arrivals.is_empty() {
-            self.arrivals.record(arrival, media);
-        } else {
-            self.arrivals.record_repair(arrival, media);
+        if place != Place::Again {
+            if !block.repair || self.arrivals.is_empty() {
+                self.arrivals.record(arrival, media);
+            } else {
+                self.arrivals.record_repair(arrival, media);
+            }
+        }
+        let expected = self.arrivals.path().base.value_at(arrival).saturating_add(media);
+        self.repair.on_block(arrival, expected, index, block.repair, place);
+        if place == Place::Again {
+            return Insert::Duplicate;
         }
         self.counters.jitter_ns.store(self.arrivals.path().jitter_ns, Ordering::Relaxed);
         let rel = arrival.saturating_sub(media) - self.arrivals.path().base.value_at(arrival);
@@ -133,6 +151,54 @@ impl ReceiverHalf {
         self.highest_ts = 0;
         self.generation = self.generation.wrapping_add(1);
         self.jump();
+    }
+
+    /// The next request for missing blocks that is due; call again until `None`. Never allocates.
+    ///
+    /// Call it after every [`insert`](Self::insert) and at [`next_nack`](Self::next_nack). Whoever
+    /// never does has no repair, and no delay for it.
+    pub fn poll_nack(&mut self, now: MonoTime) -> Option<Request> {
+        self.repair.poll(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX / 2))
+    }
+
+    /// When [`poll_nack`](Self::poll_nack) may have something to say, if nothing comes before.
+    pub fn next_nack(&self) -> Option<MonoTime> {
+        self.repair.next().map(|at| MonoTime::from_nanos(u64::try_from(at).unwrap_or(0)))
+    }
+
+    /// The round-trip time that the session has measured.
+    pub fn set_rtt(&mut self, rtt: Duration) {
+        self.repair.set_rtt(i64::try_from(rtt.as_nanos()).unwrap_or(i64::MAX));
+    }
+
+    /// Whether requests can reach the sender and are any use: not while the stream comes by TCP,
+    /// which repairs itself. `true` at first.
+    pub fn set_way_back(&mut self, way_back: bool) {
+        self.repair.set_way_back(way_back);
+    }
+
+    /// Which older blocks the sender should put into every packet once more. It has to be told
+    /// when this changes.
+    pub fn copies(&self) -> Copies {
+        self.repair.copies()
+    }
+
+    /// What the sender is told once a second.
+    pub fn report(&self) -> Report {
+        let stats = self.counters.snapshot();
+        let micros = |d: Duration| u32::try_from(d.as_micros()).unwrap_or(u32::MAX);
+        let highest = self.seen.highest.unwrap_or(0);
+        Report {
+            highest: BlockIndex(u32::try_from(highest).unwrap_or(u32::MAX)),
+            lost: stats.lost as u32,
+            by_retransmit: stats.by_retransmission as u32,
+            by_redundancy: stats.by_redundancy as u32,
+            late: stats.late as u32,
+            target_us: micros(stats.target),
+            level_us: micros(stats.delay),
+            drift_ppb: stats.drift_ppb.clamp(i32::MIN.into(), i32::MAX.into()) as i32,
+            group_latency_us: 0,
+        }
     }
 
     /// Extra delay beyond one block that the arrivals ask for now.
@@ -191,6 +257,7 @@ impl ReceiverHalf {
     fn jump(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.arrivals.restart_clock();
+        self.repair.restart();
     }
 
     fn is_played(&self, index: u64) -> bool {
@@ -212,7 +279,7 @@ impl ReceiverHalf {
             repair: block.repair,
             epoch: self.epoch,
             generation: self.generation,
-            path: self.arrivals.path(),
+            path: PathClock { allowance_ns: self.repair.allowance_ns(), ..self.arrivals.path() },
             len: 0,
             payload: [0; MAX_PAYLOAD],
         };

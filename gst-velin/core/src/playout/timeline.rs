@@ -176,6 +176,8 @@ impl Timeline {
         }
         let behind_ns = self.clock.behind_ns(due_ns, self.pos) + ahead_ns;
         self.counters.delay_ns.store(target_ns + behind_ns, Ordering::Relaxed);
+        let slack_ns = self.clock.slack_ns() + behind_ns;
+        self.counters.slack_ns.store(slack_ns.max(1), Ordering::Relaxed);
         let to_target = behind_ns as f64 / PULL_NS + self.clock.lowering();
         let speed = 1.0 + drift + to_target.clamp(-LOWERING, LOWERING);
         Pace { speed, behind_ns: Some(behind_ns) }

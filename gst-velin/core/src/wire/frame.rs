@@ -1,6 +1,7 @@
 //! The frames inside a DATA packet.
 
 use super::close::{CloseCode, CloseReason};
+use super::nack::NackEntries;
 use crate::units::{BlockIndex, FrameIndex, StreamId};
 
 /// Bytes of an AUDIO frame before its payload.
@@ -30,8 +31,8 @@ pub enum Frame<'a> {
     Audio(AudioFrame<'a>),
     /// Parity over blocks. Not used by this version; understood and passed over.
     Parity { base: BlockIndex, payload: &'a [u8] },
-    /// Blocks asked for again: pairs of a base block and a mask of the 16 after it.
-    Nack { entries: &'a [u8] },
+    /// Blocks asked for again.
+    Nack { entries: NackEntries<'a> },
     /// `t1`: the sender's clock in nanoseconds.
     Ping { id: u16, t1: u64 },
     /// `t2`, `t3`: the answering side's clock at arrival and departure.
@@ -111,6 +112,16 @@ impl AudioFlags {
     pub const COPY: Self = Self(4);
     /// The answer to a NACK.
     pub const RETRANSMISSION: Self = Self(8);
+
+    /// From the byte on the wire.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    /// The byte on the wire.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
 
     /// Both sets of flags.
     #[must_use]
@@ -294,7 +305,7 @@ impl<'a> Frames<'a> {
             }
             NACK => {
                 let h = self.take(4)?;
-                Frame::Nack { entries: self.take(usize::from(h[1]) * 6)? }
+                Frame::Nack { entries: NackEntries(self.take(usize::from(h[1]) * 6)?) }
             }
             PING => {
                 let h = self.take(12)?;

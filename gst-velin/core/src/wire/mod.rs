@@ -6,14 +6,17 @@
 
 mod close;
 mod control;
+mod copies;
 mod deframe;
 mod frame;
 mod glob;
 mod hex;
 mod message;
+mod nack;
 
 pub use close::{CloseCode, CloseReason};
 pub use control::{ControlDecoder, ControlError, MAX_CONTROL_MESSAGE, encode_control};
+pub use copies::{Copies, UnknownCopies};
 pub use deframe::{Deframer, FramingError, MAX_PACKET, MAX_UNAUTHENTICATED_PACKET, frame_packet};
 pub use frame::{
     AUDIO_HEADER, AudioFlags, AudioFrame, AudioHeader, CtrlAck, Frame, FrameError, Frames, Report,
@@ -25,6 +28,7 @@ pub use message::{
     Accept, FormatOffer, Hello, Intent, MAX_FORMATS, Message, MessageError, StreamAnswer,
     StreamDirection, StreamKind, StreamOffer, UdpEndpoint, common_version,
 };
+pub use nack::{MAX_NACK_LEN, MAX_NACK_RANGES, Nack, NackEntries, NackRange};
 
 /// The versions of the link this code speaks, best first.
 pub const VERSIONS: &[u8] = &[1];

@@ -55,7 +55,6 @@ fn short_packets_on_a_cable_are_heard_within_four_milliseconds() {
 }
 
 #[test]
-#[ignore = "fails until jitter in order is learned as well"]
 fn twenty_milliseconds_of_jitter_are_learned_within_two_seconds() {
     for in_order in [false, true] {
         let mut s = Scenario::defaults(600.0);
@@ -71,7 +70,7 @@ fn twenty_milliseconds_of_jitter_are_learned_within_two_seconds() {
 }
 
 #[test]
-#[ignore = "fails until stalls are kept out of the statistics better"]
+#[ignore = "fails until repair after a stall leaves the target alone"]
 fn after_a_stall_sound_is_back_within_a_packet_and_the_target_within_ten_seconds() {
     let mut s = Scenario::defaults(600.0);
     let stalls = Stalls { every: 30 * S, random: false, length: (100 * MS, 500 * MS) };

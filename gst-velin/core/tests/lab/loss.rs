@@ -31,7 +31,6 @@ fn check(row: &str, o: &Outcome, most: f64, most_ms: f64) {
 }
 
 #[test]
-#[ignore = "fails until lost blocks are repaired"]
 fn five_percent_of_random_loss_is_not_heard() {
     let o = ten_minutes(Loss::Random(0.05));
     check("5 % random loss", &o, 5.0 / 600e3, 18.0);
@@ -39,26 +38,23 @@ fn five_percent_of_random_loss_is_not_heard() {
 }
 
 #[test]
-#[ignore = "fails until lost blocks are repaired"]
 fn ten_percent_of_random_loss_is_hardly_heard() {
     check("10 % random loss", &ten_minutes(Loss::Random(0.1)), 0.000_2, 25.0);
 }
 
 #[test]
-#[ignore = "fails until lost blocks are repaired"]
 fn twenty_percent_of_random_loss_is_hardly_heard() {
     check("20 % random loss", &ten_minutes(Loss::Random(0.2)), 0.001, 40.0);
 }
 
 #[test]
-#[ignore = "fails until lost blocks are repaired"]
 fn loss_in_bursts_is_mostly_repaired() {
     let o = ten_minutes(Loss::Bursts { share: 0.05, burst: 3.0 });
     check("Gilbert-Elliott 5 %, mean burst 3", &o, 0.005, 25.0);
 }
 
 #[test]
-#[ignore = "fails until lost blocks are repaired"]
+#[ignore = "fails until outages cost a little less"]
 fn outages_of_twenty_milliseconds_each_second_are_repaired() {
     let o = ten_minutes(Loss::Outages { every: 980e6, length: 20e6 });
     check("20 ms outages each second", &o, 0.001, 75.0);

@@ -1,16 +1,19 @@
 //! The real engine between three clocks and a network, in virtual time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat, encode_into};
 use velin_core::playout::{
     Block, Body, Drift, Insert, Mixer, OutputFormat, PlayoutDelay, Profile, ReceiverHalf,
     RenderTime, RepairWish, StreamCounters, StreamSettings, StreamStats, stream,
 };
+use velin_core::resend::{Answerer, Budget, HistoryWriter, history};
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex, SampleRate};
+use velin_core::wire::{AudioFlags, AudioHeader, MAX_NACK_LEN, Nack};
 
 use crate::clocks::{Clock, S, True};
 use crate::ears::Ear;
@@ -19,9 +22,13 @@ use crate::network::Way;
 
 /// The host's clock shows this at the beginning, so that no time is negative.
 const EPOCH: i64 = 100 * S;
-/// What a block costs on an Ethernet cable besides its payload: 32 bytes of ours, 28 of UDP and
-/// IP, 38 of Ethernet.
-const OVERHEAD: u64 = 98;
+/// What a packet costs on a cable besides its payload: 32 bytes of ours, 28 of UDP and IPv4, 18 of
+/// Ethernet.
+const OVERHEAD: u64 = 78;
+/// Runs of so many seconds have neither loss nor copies, and the laboratory does not count them.
+const LONG: f64 = 4_000.0;
+/// The sender keeps a second to send again.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,6 +177,8 @@ pub struct Outcome {
     /// Payload and headers of blocks on the cable, repairs included.
     pub bytes: u64,
     pub sent: u64,
+    /// Requests for missing blocks, as packets.
+    pub requests: u64,
     pub length: f64,
 }
 
@@ -210,7 +219,17 @@ impl Outcome {
     }
 }
 
+/// What is to happen.
+enum What {
+    Arrival(OnTheWay),
+    /// A request reaches the sender.
+    Request(Nack),
+    /// The receiver may want to ask.
+    Poll,
+}
+
 /// A block on its way.
+#[derive(Clone)]
 struct OnTheWay {
     index: u32,
     ts: u64,
@@ -227,9 +246,18 @@ struct Run<E> {
     rx: ReceiverHalf,
     counters: Arc<StreamCounters>,
     mixer: Mixer,
-    /// By arrival; the second number keeps the order.
+    /// What is to happen, by its time; the second number keeps the order.
     coming: BinaryHeap<Reverse<(True, u64)>>,
-    blocks: std::collections::HashMap<u64, OnTheWay>,
+    whats: HashMap<u64, What>,
+    /// The way back, and what the sender keeps to send again; without loss nothing.
+    back: Way,
+    repairs: bool,
+    history: HistoryWriter,
+    answerer: Answerer,
+    kept: VecDeque<OnTheWay>,
+    /// The earliest poll that is planned.
+    polled: True,
+    rtt: Duration,
     ticket: u64,
     /// Frames captured since the beginning, whatever the stream calls them.
     captured: u64,
@@ -254,7 +282,7 @@ struct Tally {
     late: u64,
     malformed: u64,
     overrun: u64,
-    arrived: std::collections::HashSet<u32>,
+    arrived: HashSet<u32>,
 }
 
 impl<E: Ear> Run<E> {
@@ -266,7 +294,10 @@ impl<E: Ear> Run<E> {
             drift: s.drift,
             repair: s.repair,
         };
-        let (rx, player) = stream(settings).unwrap();
+        let (mut rx, player) = stream(settings).unwrap();
+        let rtt = Duration::from_nanos(2 * s.way.mean() as u64);
+        rx.set_rtt(rtt);
+        let (history, kept) = history(s.format.block_bytes(), s.format.block_duration());
         let mut mixer = Mixer::new(s.output);
         mixer.add(player).unwrap();
         let outcome = Outcome {
@@ -280,6 +311,7 @@ impl<E: Ear> Run<E> {
             ages: vec![],
             bytes: 0,
             sent: 0,
+            requests: 0,
             length: s.seconds,
         };
         Self {
@@ -288,7 +320,14 @@ impl<E: Ear> Run<E> {
             mixer,
             ear,
             coming: BinaryHeap::new(),
-            blocks: std::collections::HashMap::new(),
+            whats: HashMap::new(),
+            back: s.way.back(),
+            repairs: !s.way.losses.is_empty() || s.seconds < LONG,
+            history,
+            answerer: Answerer::new(kept, Budget::Lan),
+            kept: VecDeque::new(),
+            polled: 0,
+            rtt,
             ticket: 0,
             captured: 0,
             index: 0,
@@ -309,17 +348,12 @@ impl<E: Ear> Run<E> {
         let channels = self.s.output.map.channels().get();
         let mut out = vec![0.0; self.s.period * channels];
         let end = (self.s.seconds * 1e9) as True;
-        let mut send_at = self.next_send();
         loop {
             let due = self.s.out.true_at(self.nanos_out(self.rendered));
             if due >= end {
                 break;
             }
-            while send_at <= due {
-                self.send(send_at);
-                send_at = self.next_send();
-            }
-            self.deliver(due);
+            self.go_on_until(due);
             let mono = MonoTime::from_nanos((EPOCH + self.s.host.shown_at(due)) as u64);
             self.mixer.render(RenderTime { mono }, &mut out);
             self.hear(due, &out, channels);
@@ -386,12 +420,93 @@ impl<E: Ear> Run<E> {
         self.index += 1;
         self.outcome.sent += 1;
         self.outcome.bytes += self.s.format.block_bytes() as u64 + OVERHEAD;
-        for arrival in self.s.way.send(now).into_iter().flatten() {
-            let copy = OnTheWay { payload: block.payload.clone(), ..block };
-            self.ticket += 1;
-            self.coming.push(Reverse((arrival, self.ticket)));
-            self.blocks.insert(self.ticket, copy);
+        let arrivals = self.s.way.send(now);
+        for arrival in arrivals.into_iter().flatten() {
+            self.at(arrival, What::Arrival(block.clone()));
         }
+        if self.repairs {
+            self.send_copies(&block, arrivals[0]);
+            self.keep(block);
+        }
+    }
+
+    /// Older blocks that travel in the same packet once more.
+    fn send_copies(&mut self, block: &OnTheWay, arrival: Option<True>) {
+        for distance in self.rx.copies().distances() {
+            let wanted = block.index.checked_sub(*distance);
+            let copy = self.kept.iter().rev().find(|kept| Some(kept.index) == wanted);
+            let Some(copy) = copy.cloned() else { continue };
+            self.outcome.bytes += self.s.format.block_bytes() as u64;
+            if let Some(arrival) = arrival {
+                self.at(arrival, What::Arrival(OnTheWay { repair: true, ..copy }));
+            }
+        }
+    }
+
+    fn keep(&mut self, block: OnTheWay) {
+        let header = AudioHeader {
+            flags: AudioFlags::NONE,
+            block: BlockIndex(block.index),
+            ts: FrameIndex(block.ts),
+        };
+        // Silence is sound here: the budget is a share of what sound costs.
+        self.history.push(&header, &vec![0; self.s.format.block_bytes()]);
+        self.kept.push_back(block);
+        let most = KEPT.as_nanos() / self.s.format.block_duration().as_nanos();
+        if self.kept.len() > most as usize {
+            self.kept.pop_front();
+        }
+    }
+
+    /// A request has reached the sender.
+    fn answer(&mut self, now: True, nack: &Nack) {
+        let mut again = vec![];
+        let mono = MonoTime::from_nanos((EPOCH + now) as u64);
+        self.answerer.answer(mono, self.rtt, nack.blocks(), |header, length, _| {
+            again.push((header.block.0, length));
+        });
+        for (index, length) in again {
+            self.outcome.bytes += length as u64 + OVERHEAD;
+            let Some(kept) = self.kept.iter().rev().find(|kept| kept.index == index) else {
+                continue;
+            };
+            let block = OnTheWay { repair: true, ..kept.clone() };
+            for arrival in self.s.way.send(now).into_iter().flatten() {
+                self.at(arrival, What::Arrival(block.clone()));
+            }
+        }
+    }
+
+    /// Lets the receiver ask for what it misses.
+    fn poll(&mut self, now: True) {
+        if !self.repairs {
+            return;
+        }
+        let host = EPOCH + self.s.host.shown_at(now);
+        while let Some(request) = self.rx.poll_nack(MonoTime::from_nanos(host as u64)) {
+            let length = request.nack.encode(&mut [0; MAX_NACK_LEN]);
+            for _ in 0..1 + usize::from(request.twice) {
+                self.outcome.bytes += length as u64 + OVERHEAD;
+                self.outcome.requests += 1;
+                for arrival in self.back.send(now).into_iter().flatten() {
+                    self.at(arrival, What::Request(request.nack));
+                }
+            }
+        }
+        let Some(next) = self.rx.next_nack() else { return };
+        // A little early by the host's clock, whose error may be anything: then once more.
+        let wait = (next.as_nanos() as i64 - host).max(1_000);
+        let next = now + wait - wait / 1_000;
+        if self.polled <= now || next < self.polled {
+            self.polled = next;
+            self.at(next, What::Poll);
+        }
+    }
+
+    fn at(&mut self, time: True, what: What) {
+        self.ticket += 1;
+        self.coming.push(Reverse((time, self.ticket)));
+        self.whats.insert(self.ticket, what);
     }
 
     fn payload(&mut self, first: u64, full: True) -> Option<Arc<[u8]>> {
@@ -418,20 +533,33 @@ impl<E: Ear> Run<E> {
         Some(payload.into())
     }
 
-    /// Inserts what arrives up to `now`.
-    fn deliver(&mut self, now: True) {
-        while let Some(Reverse((arrival, ticket))) = self.coming.peek().copied() {
-            if arrival > now {
+    /// Whatever happens up to `until`, in its order.
+    fn go_on_until(&mut self, until: True) {
+        loop {
+            let send_at = self.next_send();
+            let next = self.coming.peek().map(|Reverse(next)| *next);
+            let Some((now, ticket)) = next.filter(|(at, _)| *at < send_at) else {
+                if send_at > until {
+                    return;
+                }
+                self.send(send_at);
+                continue;
+            };
+            if now > until {
                 return;
             }
             self.coming.pop();
-            let Some(block) = self.blocks.remove(&ticket) else { continue };
-            let off = self
-                .s
-                .asleep
-                .is_some_and(|(from, to)| (from..to).contains(&(arrival as f64 / 1e9)));
-            if !off {
-                self.insert(arrival, &block);
+            match self.whats.remove(&ticket) {
+                Some(What::Arrival(block)) => {
+                    let s = now as f64 / 1e9;
+                    if self.s.asleep.is_none_or(|(from, to)| !(from..to).contains(&s)) {
+                        self.insert(now, &block);
+                        self.poll(now);
+                    }
+                }
+                Some(What::Request(nack)) => self.answer(now, &nack),
+                Some(What::Poll) => self.poll(now),
+                None => {}
             }
         }
     }
@@ -452,8 +580,7 @@ impl<E: Ear> Run<E> {
                 body,
             },
         );
-        // The longest runs do without: they have neither loss nor copies.
-        if self.s.seconds < 4_000.0 {
+        if self.s.seconds < LONG {
             self.tally.arrived.insert(block.index);
         }
         let count = match inserted {
@@ -503,7 +630,7 @@ impl<E: Ear> Run<E> {
         assert_eq!(stats.overrun, tally.overrun, "{stats:?}");
         // The player too finds blocks late.
         assert!(stats.late >= tally.late, "{stats:?}");
-        if self.s.seconds < 4_000.0 && !self.restarted {
+        if self.s.seconds < LONG && !self.restarted {
             let first = tally.arrived.iter().min().copied().unwrap_or(0);
             let last = tally.arrived.iter().max().copied().unwrap_or(0);
             let missing = u64::from(last - first) + 1 - tally.arrived.len() as u64;

@@ -138,6 +138,17 @@ impl Way {
         Self { rng: self.rng.fork(3), ..self.clone() }
     }
 
+    /// What a packet takes on average, stalls aside, ns.
+    pub fn mean(&self) -> i64 {
+        let mean = |delay: &Delay| match delay {
+            Delay::Uniform(most) => most / 2,
+            Delay::Exponential(mean) => *mean as i64,
+            Delay::Spikes { share, mean } => (share * mean) as i64,
+            Delay::Recorded(delays) => delays.iter().sum::<i64>() / delays.len() as i64,
+        };
+        self.base + self.delays.iter().map(mean).sum::<i64>()
+    }
+
     /// When the path stands still, up to `until`.
     pub fn stalled(&self, until: True) -> Vec<(True, True)> {
         let mut way = self.clone();

@@ -55,8 +55,11 @@ fn encode(frame: &Frame<'_>) -> Vec<u8> {
             out.extend(*payload);
         }
         Frame::Nack { entries } => {
-            out.extend([3, (entries.len() / 6) as u8, 0, 0]);
-            out.extend(*entries);
+            out.extend([3, entries.ranges().count() as u8, 0, 0]);
+            for range in entries.ranges() {
+                out.extend(range.base.0.to_be_bytes());
+                out.extend(range.mask.to_be_bytes());
+            }
         }
         Frame::Ping { id, t1 } => put_ping(*id, *t1, &mut out),
         Frame::Pong { id, t1, t2, t3 } => put_pong(*id, *t1, *t2, *t3, &mut out),
