@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,20 +15,27 @@ use tokio::sync::Notify;
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::identity::PublicKey;
 use velin_core::playout::{Block, Body, ReceiverHalf};
+use velin_core::resend::History;
 use velin_core::session::{
     Ended, Event, MediaSink, MediaTx, Route, Session, StreamEnd, Transmit, Trust,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::StreamId;
-use velin_core::wire::{AudioFlags, AudioFrame, CloseCode, frame_packet};
+use velin_core::wire::{
+    AudioFlags, AudioFrame, CloseCode, Copies, NackEntries, Report, frame_packet,
+};
 
 use super::clock;
 use super::entropy::random_u64;
+use super::feedback::{Outbox, Playing};
 use super::outlet::Outlet;
 use super::tcp_media::TcpMedia;
 use super::udp::UdpShared;
 use super::unsent::unsent;
 use super::wake;
+
+/// The receive thread looks after missing blocks no sooner than this after it did.
+const SOONEST: Duration = Duration::from_micros(50);
 
 /// A closing connection has this long to take the last bytes.
 const DRAIN: Duration = Duration::from_millis(300);
@@ -47,6 +55,10 @@ pub(crate) struct Connection {
     udp: Option<Arc<UdpShared>>,
     tcp_media: Arc<TcpMedia>,
     inner: Mutex<Inner>,
+    /// The ways out for our streams, for what their receivers ask. Locked after `inner`, or alone.
+    outlets: Mutex<Vec<Outlet>>,
+    /// When the receive thread has to look after missing blocks, in nanoseconds.
+    next_nack: AtomicU64,
     /// The task has something to do: bytes to write, events to handle.
     wake: Notify,
     /// Something about the link has changed: the driver looks.
@@ -67,7 +79,7 @@ struct Inner {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // Nearly all are the large one.
 enum Ear {
-    Own(ReceiverHalf),
+    Own(Playing),
     /// To a later session, which has taken the stream over: what is still under way is not lost.
     Moved(Weak<Connection>, StreamId),
 }
@@ -102,6 +114,8 @@ impl Connection {
                     pending: Vec::new(),
                     armed: None,
                 }),
+                outlets: Mutex::default(),
+                next_nack: AtomicU64::new(u64::MAX),
                 wake: Notify::new(),
                 nudged: Notify::new(),
             })
@@ -128,11 +142,69 @@ impl Connection {
     }
 
     /// A datagram with our index, on the receive thread.
-    pub(crate) fn on_datagram(&self, now: MonoTime, from: SocketAddr, packet: &mut [u8]) {
+    ///
+    /// It came `age` ago.
+    pub(super) fn on_datagram(
+        &self,
+        now: MonoTime,
+        age: Duration,
+        from: SocketAddr,
+        packet: &mut [u8],
+        out: &mut Outbox,
+    ) {
         let mut inner = self.lock();
         let Inner { session, receivers, .. } = &mut *inner;
-        session.handle_datagram(now, from, packet, &mut Receivers { receivers, now });
+        let arrival = now - age;
+        let mut sink = Receivers { receivers, arrival, outlets: &self.outlets, out: Some(out) };
+        session.handle_datagram(now, from, packet, &mut sink);
+        self.give_feedback(now, &mut inner, out);
         self.flush(inner);
+        self.deliver(now, out);
+    }
+
+    /// When [`poll_nacks`](Self::poll_nacks) is to be called.
+    pub(super) fn next_nack(&self) -> MonoTime {
+        MonoTime::from_nanos(self.next_nack.load(Ordering::Relaxed))
+    }
+
+    /// Time passed: asks for what is missing. On the receive thread.
+    pub(super) fn poll_nacks(&self, now: MonoTime, out: &mut Outbox) {
+        let mut inner = self.lock();
+        self.give_feedback(now, &mut inner, out);
+        self.flush(inner);
+        self.deliver(now, out);
+    }
+
+    /// Collects what the senders of the streams we play are to be told.
+    fn give_feedback(&self, now: MonoTime, inner: &mut Inner, out: &mut Outbox) {
+        let Inner { session, receivers, pending, .. } = inner;
+        out.set_rtt(session.rtt());
+        let mut next = u64::MAX;
+        for (id, ear) in receivers.iter_mut() {
+            if let Ear::Own(playing) = ear {
+                playing.poll(now, *id, session, out, pending);
+                next = playing.next().map_or(next, |at| next.min(at.as_nanos()));
+            }
+        }
+        // Never at once again, whatever a receiver says.
+        let soonest = (now + SOONEST).as_nanos();
+        self.next_nack.store(next.max(soonest), Ordering::Relaxed);
+    }
+
+    /// Sends what was collected, and again what the peer asked for.
+    fn deliver(&self, now: MonoTime, out: &mut Outbox) {
+        if let Some(udp) = &self.udp {
+            out.for_each_packet(|to, packet| {
+                udp.send(to, packet);
+            });
+        }
+        out.for_each_asked(|stream, ranges, rtt| {
+            let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(outlet) = outlets.iter().find(|o| o.id() == stream) {
+                outlet.answer(now, rtt, ranges.iter().flat_map(|(_, range)| range.blocks()));
+            }
+        });
+        out.clear();
     }
 
     /// Changes the session, then sends what that caused.
@@ -146,15 +218,17 @@ impl Connection {
     /// Plays an offered stream into `receiver`.
     pub(crate) fn accept(&self, id: StreamId, format: u8, receiver: ReceiverHalf) {
         let mut inner = self.lock();
-        inner.receivers.insert(id, Ear::Own(receiver));
+        let mut playing = Playing::new(receiver, clock::now());
         inner.session.accept_stream(id, format);
+        playing.set_feedback(inner.session.feedback_tx(id));
+        inner.receivers.insert(id, Ear::Own(playing));
         self.flush(inner);
     }
 
     /// Gives back the receiver of a stream that is over, or goes on in another session.
     pub(crate) fn take_receiver(&self, id: StreamId) -> Option<ReceiverHalf> {
         match self.lock().receivers.remove(&id)? {
-            Ear::Own(receiver) => Some(receiver),
+            Ear::Own(playing) => Some(playing.receiver),
             Ear::Moved(..) => None,
         }
     }
@@ -164,13 +238,27 @@ impl Connection {
         self.lock().receivers.insert(id, Ear::Moved(Arc::downgrade(later), to));
     }
 
-    /// The way out for a stream of ours that was accepted.
-    pub(crate) fn outlet(&self, id: StreamId) -> Option<Outlet> {
+    /// The way out for a stream of ours that was accepted. What its receiver asks for is sent again
+    /// from `history`.
+    pub(crate) fn outlet(&self, id: StreamId, history: Option<&History>) -> Option<Outlet> {
         let inner = self.lock();
         let tx: MediaTx = inner.session.media_tx(id)?;
         let peer = inner.session.peer()?;
         drop(inner);
-        Some(Outlet::new(tx, self.index, peer, self.udp.clone(), self.tcp_media.clone()))
+        let (udp, tcp) = (self.udp.clone(), self.tcp_media.clone());
+        let outlet = Outlet::new(tx, self.index, peer, udp, tcp, history.cloned());
+        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        outlets.retain(|outlet| !outlet.is_over());
+        outlets.push(outlet.clone());
+        Some(outlet)
+    }
+
+    /// The receiver of our stream wants these copies in its packets.
+    pub(crate) fn set_copies(&self, id: StreamId, copies: Copies) {
+        let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outlet) = outlets.iter().find(|o| o.id() == id) {
+            outlet.set_copies(copies);
+        }
     }
 
     /// The trust has changed: the session ends, or goes on with what the peer may do now. Asks
@@ -255,8 +343,12 @@ impl Connection {
     fn on_stream(&self, now: MonoTime, bytes: &[u8]) {
         let mut inner = self.lock();
         let Inner { session, receivers, .. } = &mut *inner;
-        session.handle_stream(now, bytes, &mut Receivers { receivers, now });
+        let mut sink = Receivers { receivers, arrival: now, outlets: &self.outlets, out: None };
+        session.handle_stream(now, bytes, &mut sink);
+        let mut out = Outbox::small();
+        self.give_feedback(now, &mut inner, &mut out);
         self.flush(inner);
+        self.deliver(now, &mut out);
     }
 
     fn on_stream_end(&self, end: StreamEnd) {
@@ -417,18 +509,22 @@ fn kind_of_end(error: &io::Error) -> StreamEnd {
 /// Leads blocks to the players.
 struct Receivers<'a> {
     receivers: &'a mut HashMap<StreamId, Ear>,
-    now: MonoTime,
+    arrival: MonoTime,
+    outlets: &'a Mutex<Vec<Outlet>>,
+    /// For what the peer asks; `None` where it has no reason to ask.
+    out: Option<&'a mut Outbox>,
 }
 
 impl MediaSink for Receivers<'_> {
     fn audio(&mut self, stream: StreamId, frame: &AudioFrame<'_>) {
         let receiver = match self.receivers.get_mut(&stream) {
-            Some(Ear::Own(receiver)) => receiver,
+            Some(Ear::Own(playing)) => &mut playing.receiver,
             // Only ever to a later session, so no two of them wait for each other.
             Some(Ear::Moved(later, to)) => {
                 if let Some(later) = later.upgrade() {
                     let receivers = &mut later.lock().receivers;
-                    Receivers { receivers, now: self.now }.audio(*to, frame);
+                    let (arrival, outlets) = (self.arrival, self.outlets);
+                    Receivers { receivers, arrival, outlets, out: None }.audio(*to, frame);
                 }
                 return;
             }
@@ -449,6 +545,19 @@ impl MediaSink for Receivers<'_> {
             repair,
             body,
         };
-        receiver.insert(self.now, block);
+        receiver.insert(self.arrival, block);
+    }
+
+    fn report(&mut self, stream: StreamId, report: &Report) {
+        let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outlet) = outlets.iter().find(|o| o.id() == stream) {
+            outlet.set_report(report);
+        }
+    }
+
+    fn nack(&mut self, stream: StreamId, entries: NackEntries<'_>) {
+        if let Some(out) = &mut self.out {
+            entries.ranges().for_each(|range| out.ask(stream, range));
+        }
     }
 }

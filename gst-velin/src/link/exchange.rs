@@ -124,13 +124,15 @@ impl Exchange {
     pub(crate) fn on_event(&mut self, connection: &Arc<Connection>, event: Event) -> Option<Event> {
         match event {
             Event::StreamAccepted { id, .. } => {
-                let stream = self.outs.get(&id);
-                if let (Some(stream), Some(outlet)) = (stream, connection.outlet(id)) {
+                if let Some(stream) = self.outs.get(&id)
+                    && let Some(outlet) = connection.outlet(id, stream.history())
+                {
                     self.waiting.retain(|uuid| *uuid != stream.spec.uuid);
                     stream.add(outlet, self.role == Role::Caller);
                     stream.tell(LinkEvent::Streaming(self.peer.clone()));
                 }
             }
+            Event::CopiesWanted { id, copies } => connection.set_copies(id, copies),
             Event::StreamOffered(offer) => self.on_offer(connection, &offer),
             Event::StreamRemoved { id, reason } => self.on_removed(connection, id, reason),
             Event::StreamAsked { ask, name } => {
@@ -164,7 +166,7 @@ impl Exchange {
     }
 
     fn offer(&mut self, connection: &Arc<Connection>, stream: Arc<OutStream>) {
-        let StreamSpec { name, uuid, format } = stream.spec.clone();
+        let StreamSpec { name, uuid, format, .. } = stream.spec.clone();
         let ask = match self.role {
             Role::Caller => None,
             // A listener gives what it is asked for, nothing else.

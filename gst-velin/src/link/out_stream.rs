@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use velin_core::codec::StreamFormat;
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::identity::Name;
+use velin_core::resend::{History, HistoryWriter, history};
 use velin_core::wire::StreamUuid;
 
 use super::event::{LinkEvent, Observer};
@@ -22,6 +23,8 @@ pub struct StreamSpec {
     pub uuid: StreamUuid,
     /// What its blocks hold.
     pub format: StreamFormat,
+    /// Whether lost blocks are sent again, and copies where a receiver wants them.
+    pub repair: bool,
 }
 
 /// One attached stream.
@@ -34,11 +37,19 @@ pub struct OutStream {
     /// Held while `outlets` is replaced.
     changing: Mutex<()>,
     closed: AtomicBool,
+    history: Option<History>,
+    /// Until whoever makes the blocks takes it.
+    writer: Mutex<Option<HistoryWriter>>,
 }
 
 impl OutStream {
     pub(super) fn new(spec: StreamSpec, observer: Observer, hub: Weak<Hub>) -> Self {
+        let kept =
+            spec.repair.then(|| history(spec.format.block_bytes(), spec.format.block_duration()));
+        let (writer, history) = kept.unzip();
         Self {
+            history,
+            writer: Mutex::new(writer),
             spec,
             observer,
             hub,
@@ -56,6 +67,16 @@ impl OutStream {
     /// Calls `f` with every way out: for the streaming thread.
     pub fn for_each_outlet(&self, f: impl FnMut(&Outlet)) {
         self.outlets.load().iter().map(|o| &**o).for_each(f);
+    }
+
+    /// Where its blocks are to be kept for repair. Once, for the one that makes them; `None` after
+    /// that, and without repair.
+    pub fn take_history(&self) -> Option<HistoryWriter> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn history(&self) -> Option<&History> {
+        self.history.as_ref()
     }
 
     /// Takes the stream off the link.

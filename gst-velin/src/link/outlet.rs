@@ -5,13 +5,19 @@ use std::time::Duration;
 
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::identity::PublicKey;
-use velin_core::session::{MediaError, MediaTx, Route};
+use velin_core::resend::{AnswerCounters, History};
+use velin_core::session::{MEDIA_HEAD, MediaError, MediaTx, Route};
 use velin_core::time::MonoTime;
-use velin_core::wire::AudioHeader;
+use velin_core::units::{BlockIndex, StreamId};
+use velin_core::wire::{AUDIO_HEADER, AudioFlags, AudioHeader, Copies, Report};
 
 use super::clock;
+use super::out_repair::OutRepair;
 use super::tcp_media::TcpMedia;
 use super::udp::UdpShared;
+
+/// Bytes of a packet behind its frames.
+const TAG: usize = 16;
 
 /// Seals and sends blocks; waits for nothing.
 #[derive(Clone, Debug)]
@@ -22,6 +28,7 @@ pub struct Outlet {
     udp: Option<Arc<UdpShared>>,
     tcp: Arc<TcpMedia>,
     since: MonoTime,
+    repair: Arc<OutRepair>,
 }
 
 impl Outlet {
@@ -31,8 +38,10 @@ impl Outlet {
         peer: PublicKey,
         udp: Option<Arc<UdpShared>>,
         tcp: Arc<TcpMedia>,
+        history: Option<History>,
     ) -> Self {
-        Self { tx, session, peer, udp, tcp, since: clock::now() }
+        let repair = Arc::new(OutRepair::new(history));
+        Self { tx, session, peer, udp, tcp, since: clock::now(), repair }
     }
 
     /// Which session this is a part of.
@@ -45,8 +54,10 @@ impl Outlet {
         self.peer
     }
 
-    /// Sends the payload that stands at `packet[32..32 + payload_len]` and lasts `duration`;
-    /// `packet` has 48 bytes more than the payload. `Ok(false)`: the packet was dropped on this machine.
+    /// Sends the payload that stands at `packet[32..32 + payload_len]` and lasts `duration`, and
+    /// behind it the copies that the receiver wants, as far as they fit its packets and `packet`;
+    /// `packet` has at least 48 bytes more than the payload. `Ok(false)`: the packet was dropped on this
+    /// machine.
     pub fn send(
         &self,
         header: &AudioHeader,
@@ -54,12 +65,81 @@ impl Outlet {
         packet: &mut [u8],
         duration: Duration,
     ) -> Result<bool, MediaError> {
-        let (n, route) = self.tx.seal(header, payload_len, packet)?;
+        let extra = self.add_copies(header.block, payload_len, packet);
+        let (n, route) = self.tx.seal_with(header, payload_len, extra, packet)?;
         Ok(match route {
             Route::Datagram(to) => self.udp.as_ref().is_some_and(|u| u.send(to, &packet[..n])),
             Route::Stream => self.tcp.push(self.tx.id(), &packet[..n], duration),
             Route::Held => false,
         })
+    }
+
+    /// Writes copies of older blocks behind the payload; gives how many bytes they take.
+    fn add_copies(&self, block: BlockIndex, payload_len: usize, packet: &mut [u8]) -> usize {
+        let Some((copies, history)) = self.repair.copies() else { return 0 };
+        // TCP loses nothing.
+        if !matches!(self.route(), Route::Datagram(_)) {
+            return 0;
+        }
+        // The tag stands behind them.
+        let end = self.tx.mtu().min(packet.len()).saturating_sub(TAG);
+        let from = MEDIA_HEAD + payload_len;
+        let mut at = from;
+        for distance in copies.distances() {
+            let Some(older) = block.0.checked_sub(*distance).map(BlockIndex) else { break };
+            let Some(room) = packet.get_mut(at + AUDIO_HEADER..end) else { break };
+            let Some((mut header, length)) = history.read(older, room) else { continue };
+            let Ok(encoded_length) = u16::try_from(length) else { continue };
+            header.flags = header.flags.with(AudioFlags::COPY);
+            packet[at..at + AUDIO_HEADER].copy_from_slice(&header.encode(encoded_length));
+            at += AUDIO_HEADER + length;
+        }
+        at - from
+    }
+
+    /// The stream's number in its session.
+    pub(super) fn id(&self) -> StreamId {
+        self.tx.id()
+    }
+
+    /// Whether the stream or its session is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.tx.is_closed()
+    }
+
+    /// Sends again, by UDP, what of `blocks` makes sense. On the receive thread.
+    pub(super) fn answer(
+        &self,
+        now: MonoTime,
+        rtt: Duration,
+        blocks: impl Iterator<Item = BlockIndex>,
+    ) {
+        self.repair.answer(now, rtt, blocks, |header, payload_len, packet| {
+            // Somebody who asks by TCP has lost nothing there.
+            if let (Some(udp), Route::Datagram(_)) = (&self.udp, self.route())
+                && let Ok((n, Route::Datagram(to))) = self.tx.seal(header, payload_len, packet)
+            {
+                udp.send(to, &packet[..n]);
+            }
+        });
+    }
+
+    pub(super) fn set_report(&self, report: &Report) {
+        self.repair.set_report(report);
+    }
+
+    pub(super) fn set_copies(&self, copies: Copies) {
+        self.repair.set_copies(copies);
+    }
+
+    /// What the receiver told last about itself.
+    pub fn report(&self) -> Option<Report> {
+        self.repair.report()
+    }
+
+    /// What became of the receiver's requests for lost blocks.
+    pub fn answers(&self) -> AnswerCounters {
+        self.repair.counters()
     }
 
     /// Our UDP port; 0 = none.

@@ -12,11 +12,13 @@ use arc_swap::ArcSwapOption;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use velin_core::handshake::packets::SessionIndex;
+use velin_core::time::MonoTime;
 
 use super::clock;
 use super::connection::Connection;
 use super::entropy::random_u64;
-use super::sys::{self, FineTimers};
+use super::feedback::Outbox;
+use super::sys::{self, Ancillary, FineTimers};
 
 /// Room for 100 ms of 128 streams of 400 packets a second, each packet with what the kernel keeps
 /// beside it: whoever has that many callers on a busy machine loses packets here first. A limit and
@@ -30,7 +32,10 @@ const SEND_BUFFER: usize = 64 * 1024;
 const MAX_DATAGRAM: usize = 2048;
 
 /// How long the receive thread sleeps at most, should its wake-up get lost.
-const NAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const NAP: Duration = Duration::from_secs(1);
+
+/// After so many datagrams in a row the thread looks whether something else is due.
+const PORTION: usize = 32;
 
 /// Dropping a port waits this long for the receive thread: far longer than it ever takes.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -163,14 +168,17 @@ impl UdpShared {
     fn run(&self) {
         let Some(socket) = self.socket.load_full() else { return };
         let mut buffer = [0; MAX_DATAGRAM];
+        let (mut ancillary, mut out) = (Ancillary::new(), Outbox::new());
+        let mut due = Vec::new();
         while !self.stop.load(Ordering::Acquire) {
+            let nap = self.ask_again(&mut due, &mut out);
             let mut fds = [PollFd::new(&*socket, PollFlags::IN)];
-            if poll(&mut fds, Some(&NAP)).is_err() {
+            if poll(&mut fds, Some(&nap)).is_err() {
                 continue;
             }
-            loop {
-                match socket.recv_from(&mut buffer) {
-                    Ok((n, from)) => self.dispatch(from, &mut buffer[..n]),
+            for _ in 0..PORTION {
+                match sys::receive(&socket, &mut buffer, &mut ancillary) {
+                    Ok((n, from, age)) => self.dispatch(age, from, &mut buffer[..n], &mut out),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                     Err(e) if sys::was_too_long(&e) => {
                         self.unknown.fetch_add(1, Ordering::Relaxed);
@@ -189,7 +197,33 @@ impl UdpShared {
         }
     }
 
-    fn dispatch(&self, from: SocketAddr, packet: &mut [u8]) {
+    /// Lets the sessions ask for missing blocks whose time has come; gives how long to wait for the
+    /// next.
+    fn ask_again(&self, due: &mut Vec<Arc<Connection>>, out: &mut Outbox) -> Timespec {
+        loop {
+            let now = clock::now();
+            let mut next = MonoTime::from_nanos(u64::MAX);
+            {
+                let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+                for connection in sessions.values() {
+                    let at = connection.next_nack();
+                    if at <= now {
+                        due.push(connection.clone());
+                    }
+                    next = next.min(at);
+                }
+            }
+            if due.is_empty() {
+                let nanos = next.since(now).as_nanos().min(NAP.as_nanos()) as i64;
+                return Timespec { tv_sec: nanos / 1_000_000_000, tv_nsec: nanos % 1_000_000_000 };
+            }
+            for connection in due.drain(..) {
+                connection.poll_nacks(now, out);
+            }
+        }
+    }
+
+    fn dispatch(&self, age: Duration, from: SocketAddr, packet: &mut [u8], out: &mut Outbox) {
         let now = clock::now();
         let index = packet
             .get(4..8)
@@ -200,7 +234,7 @@ impl UdpShared {
             sessions.get(&i).cloned()
         });
         match connection {
-            Some(connection) => connection.on_datagram(now, canonical(from), packet),
+            Some(connection) => connection.on_datagram(now, age, canonical(from), packet, out),
             None => {
                 self.unknown.fetch_add(1, Ordering::Relaxed);
             }

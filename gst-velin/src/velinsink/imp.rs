@@ -16,7 +16,7 @@ use velin_core::wire::{Hex, StreamUuid};
 
 use super::packetizer::{Packetizer, SendCounters};
 use super::report::observer;
-use super::settings::{PROPERTIES, Settings};
+use super::settings::{PROPERTIES, Repair, Settings};
 use crate::format::{PcmFormat, template_caps};
 use crate::link::{Link, OsEntropy, OutStream, Outlet, StreamSpec};
 use crate::link_options::{OpenLink, Seat};
@@ -348,9 +348,10 @@ impl VelinSink {
 
     /// Offers a new stream in place of the one before.
     fn start_stream(&self, streaming: &mut Streaming, pcm: PcmFormat) -> Option<()> {
-        let (mtu, packet_time, name) = {
+        let (mtu, packet_time, name, repair) = {
             let s = self.settings();
-            (s.link.mtu as usize, s.packet_time, s.stream_name.clone())
+            let repair = s.repair == Repair::Auto;
+            (s.link.mtu as usize, s.packet_time, s.stream_name.clone(), repair)
         };
         let frames_per_block =
             block_frames(pcm.sample, pcm.rate, pcm.map.channels(), packet_time, mtu);
@@ -363,8 +364,8 @@ impl VelinSink {
             gst::warning!(CAT, imp = self, "stream-name {wished:?}: {e}");
             Name::new("velin")
         });
-        let spec =
-            StreamSpec { name: name.ok()?, uuid: StreamUuid(Hex(uuid)), format: format.clone() };
+        let (name, uuid) = (name.ok()?, StreamUuid(Hex(uuid)));
+        let spec = StreamSpec { name, uuid, format: format.clone(), repair };
         let mut opened = self.opened();
         let opened = opened.as_mut()?;
         if let Some(old) = opened.stream.take() {
@@ -445,6 +446,9 @@ impl VelinSink {
 fn receiver(outlet: &Outlet) -> glib::SendValue {
     let (packets, bytes) = outlet.sent();
     let (queued, dropped) = outlet.tcp_queue();
+    let answers = outlet.answers();
+    // Until the first report, all is well as far as is known.
+    let report = outlet.report().unwrap_or_default();
     gst::Structure::builder("application/x-velin-receiver-stats")
         .field("peer", outlet.peer().recipient())
         .field("route", route_name(outlet.route()))
@@ -454,6 +458,16 @@ fn receiver(outlet: &Outlet) -> glib::SendValue {
         .field("tcp-unsent-bytes", outlet.tcp_unsent())
         .field("tcp-queued-ms", millis(queued))
         .field("tcp-packets-dropped", dropped)
+        .field("nacks", answers.requests)
+        .field("resent", answers.resent)
+        .field("resend-refused", answers.refused)
+        .field("lost", report.lost)
+        .field("by-retransmission", report.by_retransmit)
+        .field("by-redundancy", report.by_redundancy)
+        .field("late", report.late)
+        .field("delay-us", report.level_us)
+        .field("target-us", report.target_us)
+        .field("drift-ppm", f64::from(report.drift_ppb) / 1_000.0)
         .build()
         .to_send_value()
 }

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use velin_core::codec::{StreamFormat, decode_into, encode_into};
+use velin_core::resend::HistoryWriter;
 use velin_core::session::{MEDIA_HEAD, MEDIA_OVERHEAD};
 use velin_core::units::{BlockIndex, FrameIndex};
-use velin_core::wire::{AudioFlags, AudioHeader};
+use velin_core::wire::{AUDIO_HEADER, AudioFlags, AudioHeader};
 
 use crate::link::OutStream;
+
+/// Copies of older blocks that a packet may hold beside its own.
+const MAX_COPIES: usize = 2;
 
 /// What was sent; read by any thread.
 #[derive(Debug, Default)]
@@ -40,6 +44,8 @@ pub(super) struct Packetizer {
     discontinuity: bool,
     muted: bool,
     packet: Vec<u8>,
+    /// What receivers may ask for again.
+    history: Option<HistoryWriter>,
     samples: Vec<f32>,
     /// Frames and bytes of the second under way.
     window: (u64, u64),
@@ -60,7 +66,8 @@ impl Packetizer {
             ts: FrameIndex(0),
             discontinuity: false,
             muted: false,
-            packet: vec![0; bytes + MEDIA_OVERHEAD],
+            packet: vec![0; MEDIA_OVERHEAD + bytes + MAX_COPIES * (AUDIO_HEADER + bytes)],
+            history: out.take_history(),
             samples: vec![0.0; samples],
             window: (0, 0),
             format,
@@ -136,6 +143,10 @@ impl Packetizer {
         let (mut sent, mut dropped) = (0, 0);
         let duration = self.format.rate.duration_of(self.format.frames_per_block.into());
         let packet = &mut self.packet;
+        // Before it is sent: whoever misses it may ask at once.
+        if let Some(history) = &mut self.history {
+            history.push(&header, payload);
+        }
         self.out.for_each_outlet(|outlet| {
             // Every receiver has keys of its own, and a block is sealed where it stands.
             packet[MEDIA_HEAD..MEDIA_HEAD + payload.len()].copy_from_slice(payload);

@@ -18,6 +18,18 @@ pub enum Codec {
     Pcm,
 }
 
+/// What is done about packets that receivers miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVelinSinkRepair")]
+pub enum Repair {
+    /// What each receiver asks for.
+    #[enum_value(name = "Auto: what each receiver asks for", nick = "auto")]
+    Auto,
+    /// Nothing.
+    #[enum_value(name = "Off: nothing is sent again", nick = "off")]
+    Off,
+}
+
 /// The values of all writable properties.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -25,6 +37,7 @@ pub(super) struct Settings {
     pub(super) stream_name: Option<String>,
     pub(super) codec: Codec,
     pub(super) packet_time: Duration,
+    pub(super) repair: Repair,
     pub(super) mute: bool,
 }
 
@@ -35,6 +48,7 @@ impl Default for Settings {
             stream_name: None,
             codec: Codec::Pcm,
             packet_time: Duration::from_micros(2500),
+            repair: Repair::Auto,
             mute: false,
         }
     }
@@ -50,6 +64,7 @@ impl Settings {
                 let time = value.get::<u64>().map(Duration::from_nanos);
                 time.map(|t| self.packet_time = t).is_ok()
             }
+            "repair" => put(&mut self.repair, value),
             "mute" => put(&mut self.mute, value),
             _ => self.link.set(name, value).unwrap_or(false),
         }
@@ -60,6 +75,7 @@ impl Settings {
             "stream-name" => self.stream_name.to_value(),
             "codec" => self.codec.to_value(),
             "packet-time" => nanos(self.packet_time).to_value(),
+            "repair" => self.repair.to_value(),
             "mute" => self.mute.to_value(),
             _ => return self.link.get(name),
         })
@@ -80,6 +96,13 @@ impl Settings {
                 }
                 "codec" if text == "pcm" => new.codec = Codec::Pcm,
                 "codec" => return Err(bad()),
+                "repair" => {
+                    new.repair = match text.as_str() {
+                        "auto" => Repair::Auto,
+                        "off" => Repair::Off,
+                        _ => return Err(bad()),
+                    }
+                }
                 _ if new.link.apply_key(key, text)? => {}
                 _ => unknown.push(key.clone()),
             }
@@ -96,6 +119,9 @@ impl Settings {
         if self.packet_time != Self::default().packet_time {
             uri.query.push(("packet-time".into(), nanos(self.packet_time).to_string()));
         }
+        if self.repair == Repair::Off {
+            uri.query.push(("repair".into(), "off".into()));
+        }
         uri
     }
 
@@ -103,7 +129,7 @@ impl Settings {
     pub(super) fn last_state(&self, name: &str) -> gst::State {
         match name {
             "mute" => gst::State::Playing,
-            "stream-name" | "codec" | "packet-time" => gst::State::Ready,
+            "stream-name" | "codec" | "packet-time" | "repair" => gst::State::Ready,
             _ => self.link.last_state(name),
         }
     }
@@ -132,6 +158,11 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .minimum(*PACKET_TIME_NS.start())
             .maximum(*PACKET_TIME_NS.end())
             .default_value(nanos(d.packet_time))
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("repair", d.repair)
+            .nick("Repair")
+            .blurb("Whether packets that receivers miss are sent again")
             .mutable_ready()
             .build(),
         glib::ParamSpecBoolean::builder("mute")
@@ -170,6 +201,7 @@ mod tests {
         let mut s = Settings {
             stream_name: Some("my mic".into()),
             packet_time: Duration::from_millis(5),
+            repair: Repair::Off,
             ..Settings::default()
         };
         s.link.host = "fe80::1".into();

@@ -11,8 +11,8 @@ use gst::subclass::prelude::ObjectSubclassIsExt;
 use velin_core::codec::StreamFormat;
 use velin_core::identity::PublicKey;
 use velin_core::playout::{
-    self, OutputFormat, PlayerHalf, ReceiverHalf, RepairWish, StreamControls, StreamCounters,
-    StreamError, StreamSettings, StreamStats, stream,
+    self, OutputFormat, PlayerHalf, ReceiverHalf, StreamControls, StreamCounters, StreamError,
+    StreamSettings, StreamStats, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, StreamOffer};
@@ -160,6 +160,7 @@ impl Receiver {
         StreamStats {
             delay: Duration::ZERO,
             target: Duration::ZERO,
+            allowance: Duration::ZERO,
             block: Duration::ZERO,
             jitter: Duration::ZERO,
             output: Duration::ZERO,
@@ -334,7 +335,7 @@ fn make(
             Drift::Off if others > 0 => playout::Drift::Ignore,
             Drift::Source | Drift::Off => playout::Drift::Exact,
         },
-        repair: RepairWish::Auto,
+        repair: wanted.repair.wish(),
     };
     let mut inexact = (wanted.drift == Drift::Off && others > 0)
         .then(|| "another stream plays already; exact output carries one stream".to_owned());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gst::glib;
 use gst::prelude::*;
-use velin_core::playout::{self, MAX_FIXED_DELAY, PlayoutDelay};
+use velin_core::playout::{self, MAX_FIXED_DELAY, PlayoutDelay, RepairWish};
 
 use crate::link::{FilterError, StreamFilter};
 use crate::link_options::{LinkOptions, Mode, nanos, put};
@@ -45,6 +45,36 @@ pub enum Drift {
     Off,
 }
 
+/// How lost packets are repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVelinRepair")]
+pub enum Repair {
+    /// Whatever fits loss, round-trip time and delay.
+    #[enum_value(name = "Auto: whatever fits the network", nick = "auto")]
+    Auto,
+    /// The sender is asked for them again.
+    #[enum_value(name = "Nack: ask for lost packets again", nick = "nack")]
+    Nack,
+    /// Every packet holds older audio once more.
+    #[enum_value(name = "Copy: older audio once more in later packets", nick = "copy")]
+    Copy,
+    /// Not at all.
+    #[enum_value(name = "Off: conceal what is lost", nick = "off")]
+    Off,
+}
+
+impl Repair {
+    /// As the core names it.
+    pub(super) fn wish(self) -> RepairWish {
+        match self {
+            Self::Auto => RepairWish::Auto,
+            Self::Nack => RepairWish::Nack,
+            Self::Copy => RepairWish::Copy,
+            Self::Off => RepairWish::Off,
+        }
+    }
+}
+
 /// What happens when the last sender is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstVelinOnPeerLost")]
@@ -68,6 +98,7 @@ pub(super) struct Settings {
     pub(super) profile: Profile,
     pub(super) latency: Duration,
     pub(super) drift: Drift,
+    pub(super) repair: Repair,
     pub(super) output_period: Duration,
     pub(super) on_peer_lost: OnPeerLost,
 }
@@ -80,6 +111,7 @@ impl Default for Settings {
             profile: Profile::Music,
             latency: Duration::from_millis(20),
             drift: Drift::Resample,
+            repair: Repair::Auto,
             output_period: Duration::from_millis(1),
             on_peer_lost: OnPeerLost::Wait,
         }
@@ -107,6 +139,7 @@ impl Settings {
                 ms.map(|v| self.latency = v).is_ok()
             }
             "drift" => put(&mut self.drift, value),
+            "repair" => put(&mut self.repair, value),
             "output-period" => {
                 let ns = value.get::<u64>().map(Duration::from_nanos);
                 ns.map(|v| self.output_period = v).is_ok()
@@ -122,6 +155,7 @@ impl Settings {
             "profile" => self.profile.to_value(),
             "latency" => millis(self.latency).to_value(),
             "drift" => self.drift.to_value(),
+            "repair" => self.repair.to_value(),
             "output-period" => nanos(self.output_period).to_value(),
             "on-peer-lost" => self.on_peer_lost.to_value(),
             _ => return self.link.get(name),
@@ -159,6 +193,11 @@ impl Settings {
                         _ => return Err(bad()),
                     }
                 }
+                "repair" => {
+                    let all = [Repair::Auto, Repair::Nack, Repair::Copy, Repair::Off];
+                    let known = all.into_iter().find(|r| nick(*r) == text);
+                    new.repair = known.ok_or_else(bad)?;
+                }
                 _ if new.link.apply_key(key, text)? => {}
                 _ => unknown.push(key.clone()),
             }
@@ -184,13 +223,16 @@ impl Settings {
             Drift::Source => put("drift", "source".into()),
             Drift::Off => put("drift", "off".into()),
         }
+        if self.repair != Repair::Auto {
+            put("repair", nick(self.repair).to_owned());
+        }
         uri
     }
 
     /// The state in which the last of these properties takes a new value.
     pub(super) fn last_state(&self, name: &str) -> gst::State {
         match name {
-            "profile" | "latency" | "on-peer-lost" => gst::State::Playing,
+            "profile" | "latency" | "repair" | "on-peer-lost" => gst::State::Playing,
             "streams" | "drift" | "output-period" => gst::State::Ready,
             _ => self.link.last_state(name),
         }
@@ -199,6 +241,15 @@ impl Settings {
     /// Which streams to play.
     pub(super) fn filter(&self) -> Result<StreamFilter, FilterError> {
         self.streams.as_deref().unwrap_or_default().parse()
+    }
+}
+
+fn nick(repair: Repair) -> &'static str {
+    match repair {
+        Repair::Auto => "auto",
+        Repair::Nack => "nack",
+        Repair::Copy => "copy",
+        Repair::Off => "off",
     }
 }
 
@@ -231,6 +282,11 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Drift")
             .blurb("What becomes of the difference between the sender's clock and the output's")
             .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("repair", d.repair)
+            .nick("Repair")
+            .blurb("How lost packets of new streams are repaired")
+            .mutable_playing()
             .build(),
         glib::ParamSpecUInt64::builder("output-period")
             .nick("Output period")
@@ -275,6 +331,7 @@ mod tests {
             profile: Profile::Fixed,
             latency: Duration::from_millis(250),
             drift: Drift::Off,
+            repair: Repair::Copy,
             ..Settings::default()
         };
         s.link.bind_address = Some("::1".into());
@@ -305,6 +362,7 @@ mod tests {
             "velin:///?latency=-1",
             "velin:///?latency=99999",
             "velin:///?drift=fast",
+            "velin:///?repair=duct-tape",
             "velin:///?mode=both",
             "velin:///?carrier=pigeon",
         ] {

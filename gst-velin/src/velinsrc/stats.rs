@@ -60,9 +60,16 @@ fn with_playout(builder: gst::structure::Builder, s: &StreamStats) -> gst::struc
         .field("reordered", s.reordered)
         .field("malformed", s.malformed)
         .field("overrun", s.overrun)
+        .field("nacks", s.nacks)
+        .field("asked", s.asked)
+        .field("by-retransmission", s.by_retransmission)
+        .field("by-redundancy", s.by_redundancy)
+        .field("repaired-late", s.repaired_late)
+        .field("needless", s.needless)
         .field("reanchors", s.reanchors)
         .field("delay-us", micros(s.delay))
         .field("target-us", micros(s.target))
+        .field("repair-us", micros(s.allowance))
         .field("block-us", micros(s.block))
         .field("jitter-us", micros(s.jitter))
         .field("output-us", micros(s.output))
@@ -83,9 +90,16 @@ pub(super) fn add(sum: &mut StreamStats, s: &StreamStats) {
     sum.reordered += s.reordered;
     sum.malformed += s.malformed;
     sum.overrun += s.overrun;
+    sum.nacks += s.nacks;
+    sum.asked += s.asked;
+    sum.by_retransmission += s.by_retransmission;
+    sum.by_redundancy += s.by_redundancy;
+    sum.repaired_late += s.repaired_late;
+    sum.needless += s.needless;
     sum.reanchors += s.reanchors;
     sum.delay = sum.delay.max(s.delay);
     sum.target = sum.target.max(s.target);
+    sum.allowance = sum.allowance.max(s.allowance);
     sum.block = sum.block.max(s.block);
     sum.jitter = sum.jitter.max(s.jitter);
     sum.output = sum.output.max(s.output);

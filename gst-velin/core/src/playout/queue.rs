@@ -7,13 +7,15 @@ use super::block::Slot;
 pub(super) struct Queue {
     slots: Box<[Option<Slot>]>,
     len: usize,
+    /// The number after the highest since the queue was last empty of all.
+    end: u64,
 }
 
 impl Queue {
     /// Room for at least `capacity` consecutive blocks.
     pub(super) fn new(capacity: usize) -> Self {
         let slots = (0..capacity.next_power_of_two()).map(|_| None).collect();
-        Self { slots, len: 0 }
+        Self { slots, len: 0, end: 0 }
     }
 
     /// How many consecutive numbers fit.
@@ -27,6 +29,7 @@ impl Queue {
 
     /// Keeps a block. One of another number in its place is dropped; returns whether one was.
     pub(super) fn put(&mut self, slot: Slot) -> bool {
+        self.end = self.end.max(slot.index + 1);
         let place = self.place(slot.index);
         let held = &mut self.slots[place];
         // Looked at before it is overwritten: with `held.replace(slot).is_some()` an optimised build
@@ -49,7 +52,7 @@ impl Queue {
         if self.is_empty() {
             return None;
         }
-        (from..from + self.capacity()).find_map(|index| self.at(index))
+        (from..self.end.min(from + self.capacity())).find_map(|index| self.at(index))
     }
 
     /// Drops the blocks numbered `from` up to before `to`; returns how many there were.
@@ -74,6 +77,7 @@ impl Queue {
         let dropped = self.len as u64;
         self.slots.iter_mut().for_each(|slot| *slot = None);
         self.len = 0;
+        self.end = 0;
         dropped
     }
 

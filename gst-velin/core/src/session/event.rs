@@ -8,7 +8,7 @@ use super::live::UNRENEWED_AFTER;
 use crate::codec::StreamFormat;
 use crate::identity::{Grants, Name, PublicKey};
 use crate::units::StreamId;
-use crate::wire::{CloseCode, CloseReason, FramingError, NameGlob, StreamOffer};
+use crate::wire::{CloseCode, CloseReason, Copies, FramingError, NameGlob, StreamOffer};
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,13 @@ pub enum Event {
         code: CloseCode,
         /// Whether it was ours, which the peer refuses, or the peer's, which it withdraws.
         ours: bool,
+    },
+    /// The peer wants copies of older blocks in the packets of our stream, or none any more.
+    CopiesWanted {
+        /// Which.
+        id: StreamId,
+        /// Which blocks.
+        copies: Copies,
     },
     /// Media goes another way from now on, or none ([`Route::Held`]).
     RouteChanged(Route),

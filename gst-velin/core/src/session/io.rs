@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::units::StreamId;
-use crate::wire::{AudioFrame, Report};
+use crate::wire::{AudioFrame, NackEntries, Report};
 
 /// Who connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub trait MediaSink {
 
     /// How the receiver of our `stream` fares.
     fn report(&mut self, _stream: StreamId, _report: &Report) {}
+
+    /// The receiver of our `stream` asks for blocks again.
+    fn nack(&mut self, _stream: StreamId, _entries: NackEntries<'_>) {}
 }
 
 /// Takes nothing.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::event::Route;
+use super::header::{HEADER_LEN, OVERHEAD};
 use super::sealer::{self, Sealer};
 use crate::units::StreamId;
 use crate::wire::{AUDIO_HEADER, AudioHeader};
@@ -71,22 +72,46 @@ impl MediaTx {
         payload_len: usize,
         packet: &mut [u8],
     ) -> Result<(usize, Route), MediaError> {
-        let guard = self.shared.sealer.load();
-        let sealer = guard.as_ref().ok_or(MediaError::Closed)?;
-        if payload_len.saturating_add(MEDIA_OVERHEAD) > self.mtu {
-            return Err(MediaError::TooLarge);
-        }
-        let route = **self.route.load();
-        if route == Route::Held {
-            return Err(MediaError::Held);
-        }
+        self.seal_with(header, payload_len, 0, packet)
+    }
+
+    /// As [`seal`](Self::seal), with `extra` bytes of further AUDIO frames that stand behind the
+    /// payload already: [copies](crate::wire::Copies) of blocks before.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_with(
+        &self,
+        header: &AudioHeader,
+        payload_len: usize,
+        extra: usize,
+        packet: &mut [u8],
+    ) -> Result<(usize, Route), MediaError> {
         let length =
             u16::try_from(payload_len).map_err(|_| MediaError::Seal(sealer::SealError::TooLong))?;
         let head = packet
             .get_mut(16..16 + AUDIO_HEADER)
             .ok_or(MediaError::Seal(sealer::SealError::Room))?;
         head.copy_from_slice(&header.encode(length));
-        let n = sealer.seal(packet, AUDIO_HEADER + payload_len)?;
+        self.seal_frames(AUDIO_HEADER + payload_len + extra, packet)
+    }
+
+    /// Seals `plaintext` bytes of frames at `packet[16..]`.
+    fn seal_frames(
+        &self,
+        plaintext: usize,
+        packet: &mut [u8],
+    ) -> Result<(usize, Route), MediaError> {
+        let guard = self.shared.sealer.load();
+        let sealer = guard.as_ref().ok_or(MediaError::Closed)?;
+        if plaintext.saturating_add(OVERHEAD) > self.mtu {
+            return Err(MediaError::TooLarge);
+        }
+        let route = **self.route.load();
+        if route == Route::Held {
+            return Err(MediaError::Held);
+        }
+        let n = sealer.seal(packet, plaintext)?;
         self.shared.packets.fetch_add(1, Ordering::Relaxed);
         self.shared.bytes.fetch_add(n as u64, Ordering::Relaxed);
         Ok((n, route))
@@ -126,6 +151,33 @@ impl MediaTx {
 
     pub(super) fn close(&self) {
         self.shared.sealer.store(None);
+    }
+}
+
+/// Seals what a receiver says to its sender on the stream's own id: NACK and REPORT.
+///
+/// Made with the stream, of the one sealer of our direction; follows the session's keys and ends
+/// with the stream. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FeedbackTx(pub(super) MediaTx);
+
+impl FeedbackTx {
+    /// Seals `frame` into a whole packet at the front of `packet`, which needs 32 bytes more;
+    /// gives its length and which way to send it. Allocates nothing.
+    ///
+    /// # Errors
+    /// As [`MediaTx::seal`].
+    pub fn seal(&self, frame: &[u8], packet: &mut [u8]) -> Result<(usize, Route), MediaError> {
+        let room = packet
+            .get_mut(HEADER_LEN..HEADER_LEN + frame.len())
+            .ok_or(MediaError::Seal(sealer::SealError::Room))?;
+        room.copy_from_slice(frame);
+        self.0.seal_frames(frame.len(), packet)
+    }
+
+    /// Which way packets leave now.
+    pub fn route(&self) -> Route {
+        self.0.route()
     }
 }
 

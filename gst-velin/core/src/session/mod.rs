@@ -36,7 +36,7 @@ pub use event::{Ended, Event, Route};
 pub use io::{MediaSink, Role, StreamEnd, Transmit};
 pub use live::{DETACHED_SILENCE, UNRENEWED_AFTER};
 pub use liveness::{EXPIRED_AFTER, LOST_AFTER, STALLED_AFTER};
-pub use media::{MEDIA_HEAD, MEDIA_OVERHEAD, MediaError, MediaTx};
+pub use media::{FeedbackTx, MEDIA_HEAD, MEDIA_OVERHEAD, MediaError, MediaTx};
 pub use renewal::RENEW_AFTER;
 pub use streams::{MAX_STREAMS, OpenStreamError};
 
@@ -55,7 +55,7 @@ use crate::identity::{Grants, Name};
 use crate::time::MonoTime;
 use crate::units::StreamId;
 use crate::wire::{
-    CloseCode, CloseReason, Deframer, MAX_FORMATS, NameGlob, StreamUuid, frame_packet,
+    CloseCode, CloseReason, Copies, Deframer, MAX_FORMATS, NameGlob, StreamUuid, frame_packet,
 };
 
 /// A peer has this long to finish the handshake.
@@ -340,6 +340,22 @@ impl Session {
         match &self.phase {
             Phase::Live(live) => live.media_tx(id),
             _ => None,
+        }
+    }
+
+    /// What seals our NACKs and REPORTs on a stream that we play.
+    pub fn feedback_tx(&self, id: StreamId) -> Option<FeedbackTx> {
+        match &self.phase {
+            Phase::Live(live) => live.feedback_tx(id),
+            _ => None,
+        }
+    }
+
+    /// Asks the sender of a stream that we play for copies in its packets, or for none any more.
+    /// Say it when it changes.
+    pub fn want_copies(&mut self, id: StreamId, copies: Copies) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.want_copies(&mut self.shell, id, copies);
         }
     }
 

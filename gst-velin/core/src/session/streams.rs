@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::media::MediaTx;
+use super::media::{FeedbackTx, MediaTx};
 use crate::codec::StreamFormat;
 use crate::units::StreamId;
 use crate::wire::{MAX_FORMATS, StreamOffer};
@@ -20,10 +20,18 @@ pub(super) enum Stream {
     /// The peer's, on offer.
     Incoming,
     /// The peer's, taken by us.
-    Playing,
+    Playing { feedback: FeedbackTx },
 }
 
 impl Stream {
+    /// What seals our packets on it.
+    pub(super) fn tx(&self) -> Option<&MediaTx> {
+        match self {
+            Self::Outgoing { tx } | Self::Playing { feedback: FeedbackTx(tx) } => Some(tx),
+            Self::Offered { .. } | Self::Incoming => None,
+        }
+    }
+
     /// Whether we send on it.
     pub(super) fn is_ours(&self) -> bool {
         matches!(self, Self::Offered { .. } | Self::Outgoing { .. })

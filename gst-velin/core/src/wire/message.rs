@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hex, NameGlob, StreamUuid, VERSIONS};
+use super::{Copies, Hex, NameGlob, StreamUuid, VERSIONS};
 use crate::codec::{ChannelMap, Position, SampleFormat, StreamFormat};
 use crate::identity::Name;
 use crate::units::{Channels, SampleRate};
@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_STREAMS: usize = 64;
 
 /// Every value of `t` this version knows.
-const TYPES: [&str; 9] = [
+const TYPES: [&str; 10] = [
     "accept",
     "ask-end",
     "path-lost",
@@ -27,6 +27,7 @@ const TYPES: [&str; 9] = [
     "stream-ask",
     "stream-ok",
     "stream-remove",
+    "stream-repair",
 ];
 
 /// Most formats one offer lists.
@@ -136,6 +137,13 @@ pub enum Message {
     },
     /// The other side takes the stream.
     StreamOk(StreamAnswer),
+    /// The side that plays a stream wants these copies in its packets from now on.
+    StreamRepair {
+        /// Which.
+        id: u16,
+        /// How many blocks before the packet's own.
+        copies: Copies,
+    },
     /// The stream is over, or refused: `code` says why.
     StreamRemove {
         /// Which.

@@ -15,5 +15,6 @@ mod outage;
 mod path;
 mod rekey;
 mod renewal;
+mod repair;
 mod streams;
 mod trace;

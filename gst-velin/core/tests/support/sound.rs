@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
 use velin_core::session::{MediaError, MediaSink, MediaTx, Route};
 use velin_core::units::{BlockIndex, FrameIndex, SampleRate, StreamId};
-use velin_core::wire::{AudioFlags, AudioFrame, AudioHeader, Report};
+use velin_core::wire::{AudioFlags, AudioFrame, AudioHeader, NackEntries, Report};
 
 use super::rng::Rng;
 
@@ -21,6 +21,8 @@ pub struct Heard {
     pub wrong: u64,
     /// Reports.
     pub reports: Vec<(StreamId, Report)>,
+    /// Blocks asked for again.
+    pub asked: Vec<(StreamId, u32)>,
 }
 
 impl MediaSink for Heard {
@@ -34,6 +36,10 @@ impl MediaSink for Heard {
 
     fn report(&mut self, stream: StreamId, report: &Report) {
         self.reports.push((stream, *report));
+    }
+
+    fn nack(&mut self, stream: StreamId, entries: NackEntries<'_>) {
+        self.asked.extend(entries.blocks().map(|block| (stream, block.0)));
     }
 }
 

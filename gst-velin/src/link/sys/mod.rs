@@ -13,5 +13,7 @@ use windows as system;
 
 #[cfg(windows)]
 pub(super) use system::access;
-pub(super) use system::{FineTimers, concerns_one_datagram, limit_waiting, mark, was_too_long};
-pub(super) use system::{prepare_caller, prepare_listener, prepare_udp};
+pub(super) use system::{
+    Ancillary, FineTimers, concerns_one_datagram, limit_waiting, mark, was_too_long,
+};
+pub(super) use system::{prepare_caller, prepare_listener, prepare_udp, receive};

@@ -1,28 +1,31 @@
-//! A signal that says which frame it is: every delivered frame names its own number.
+//! A signal that says which frame it is, to a fraction of a frame, and still does so after it was
+//! resampled.
 //!
-//! The left sample holds the low 14 bits of the number plus one and the right sample the next 14, as
-//! 16-bit integers at no more than half of full scale. A faded, invented or mixed frame is almost
-//! never a valid one.
+//! Left and right are the cosine and the sine of one slow turn of half a second: the angle is the
+//! place, and a frame that was faded, invented or mixed does not lie on the circle.
 
-const BITS: u32 = 14;
-const MASK: u64 = (1 << BITS) - 1;
-const SCALE: f32 = 32_768.0;
+use std::f64::consts::TAU;
+
+/// Frames in a turn.
+pub(crate) const TURN: f64 = 24_000.0;
+/// Linear radius.
+const RADIUS: f64 = 0.45;
+/// A frame this far off the circle is none of the source's: 40 times what 16 bits round by.
+const OFF: f64 = 0.001_2;
 
 /// Frame `n` as S16LE stereo.
 pub(crate) fn encode(n: u64) -> [u8; 4] {
-    let left = (n & MASK) as i16 + 1;
-    let right = (n >> BITS & MASK) as i16 + 1;
-    let ([a, b], [c, d]) = (left.to_le_bytes(), right.to_le_bytes());
+    let angle = (n as f64 % TURN) / TURN * TAU;
+    let sample = |x: f64| ((RADIUS * x * 32_768.0).round() as i16).to_le_bytes();
+    let ([a, b], [c, d]) = (sample(angle.cos()), sample(angle.sin()));
     [a, b, c, d]
 }
 
-/// The number of an F32LE stereo frame, if it has one.
-pub(crate) fn decode(frame: &[u8]) -> Option<u64> {
-    let part = |bytes: &[u8]| {
-        let value = f32::from_le_bytes(bytes.try_into().ok()?) * SCALE;
-        let whole = value.round();
-        let valid = (value - whole).abs() < 0.01 && (1.0..=(MASK + 1) as f32).contains(&whole);
-        valid.then(|| whole as u64 - 1)
-    };
-    Some(part(frame.get(0..4)?)? | part(frame.get(4..8)?)? << BITS)
+/// Where in its turn an F32LE stereo frame is, 0 to [`TURN`], if it is one of the source's.
+pub(crate) fn place(frame: &[u8]) -> Option<f64> {
+    let part =
+        |at: usize| Some(f64::from(f32::from_le_bytes(frame.get(at..at + 4)?.try_into().ok()?)));
+    let (cos, sin) = (part(0)?, part(4)?);
+    let angle = sin.atan2(cos).rem_euclid(TAU);
+    ((cos.hypot(sin) - RADIUS).abs() < OFF).then_some(angle / TAU * TURN)
 }

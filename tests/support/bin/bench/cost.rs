@@ -93,7 +93,7 @@ fn packets_cost(ends: &mut Ends, count: u64) -> (Cost, Cost) {
     let mut mixer = Mixer::new(playout().output);
     mixer.add(player).expect("made for this output");
     let mut sink = Insert { receiver, now: ends.now };
-    let mut period = [0.0; 2 * 48];
+    let mut period = [0.0; 2 * FRAMES as usize];
 
     let (mut sealing, mut opening) = (Duration::ZERO, Duration::ZERO);
     let (mut seal_allocations, mut open_allocations) = (0, 0);
@@ -117,20 +117,15 @@ fn packets_cost(ends: &mut Ends, count: u64) -> (Cost, Cost) {
         sealing += clock.elapsed();
         seal_allocations += allocations() - before;
 
-        // Four packets arrive, then ten milliseconds are played.
-        for (j, four) in slots.chunks_mut(4).enumerate() {
+        // A packet arrives, then as much is played.
+        for (i, packet) in slots.iter_mut().enumerate() {
+            let block = batch * BATCH as u64 + i as u64;
+            sink.now = start + Duration::from_nanos((block + 1) * BLOCK_NS);
             let (before, clock) = (allocations(), Instant::now());
-            for (i, packet) in four.iter_mut().enumerate() {
-                let block = batch * BATCH as u64 + (4 * j + i) as u64;
-                sink.now = start + Duration::from_nanos((block + 1) * BLOCK_NS);
-                ends.listener.handle_datagram(sink.now, from, packet, &mut sink);
-            }
+            ends.listener.handle_datagram(sink.now, from, packet, &mut sink);
             opening += clock.elapsed();
             open_allocations += allocations() - before;
-            for ms in 0..10 {
-                let mono = sink.now + Duration::from_millis(ms);
-                mixer.render(RenderTime { mono }, &mut period);
-            }
+            mixer.render(RenderTime { mono: sink.now }, &mut period);
         }
     }
     let opened = ends.listener.counters().received;

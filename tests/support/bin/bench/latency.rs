@@ -43,7 +43,8 @@ pub(crate) fn run(short: bool, ours: bool, peers: bool) -> anyhow::Result<()> {
     let lines: Vec<Line> = [
         ours.then_some(vec![
             Line::velin("velinsrc (default)", "", false),
-            Line::velin("velinsrc profile=fixed latency=5", "profile=fixed latency=5", false),
+            Line::velin("velinsrc profile=low", "profile=low", false),
+            Line::velin("velinsrc profile=fixed latency=6", "profile=fixed latency=6", false),
             Line::velin("velinsrc profile=fixed latency=20", "profile=fixed latency=20", false),
             Line::velin("velinsrc (default), through a synchronising sink", "", true),
         ]),
@@ -143,7 +144,7 @@ impl Line {
 struct Meter {
     t0: Option<u64>,
     latencies: Values,
-    last: Option<u64>,
+    last: Option<f64>,
     /// Frames that are no frame of the source, or not the one after the one before.
     odd: u64,
 }
@@ -161,12 +162,18 @@ impl Meter {
         let Some(t0) = self.t0 else { return };
         for frame in samples.chunks_exact(FRAME) {
             // An invented frame may look like a valid one, two in a row will not.
-            let n = code::decode(frame);
-            let follows = n.is_some_and(|n| self.last.is_some_and(|last| n == last + 1));
+            let n = code::place(frame).map(|place| {
+                // Of all turns the one that was captured last.
+                let latest = at.saturating_sub(t0) as f64 / 1e9 * RATE as f64;
+                latest - (latest - place).rem_euclid(code::TURN)
+            });
+            // 16 bits know a frame's place to about a fifth of a frame.
+            let step = n.zip(self.last).map(|(n, last)| n - last);
+            let follows = step.is_some_and(|step| (0.4..1.6).contains(&step));
             let is_first = std::mem::replace(&mut self.last, n).is_none() && n.is_some();
             if let (Some(n), true) = (n, follows) {
-                let captured = t0 + n * 1_000_000_000 / RATE;
-                self.latencies.push((at as f64 - captured as f64) as f32 / 1e6);
+                let captured = t0 as f64 + n * 1e9 / RATE as f64;
+                self.latencies.push((at as f64 - captured) as f32 / 1e6);
             } else if !is_first || self.odd > 0 {
                 self.odd += 1;
             }

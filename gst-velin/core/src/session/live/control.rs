@@ -6,7 +6,6 @@ use crate::session::asks::AskId;
 use crate::session::epochs::Switched;
 use crate::session::event::{Ended, Event, Route};
 use crate::session::liveness::PROBE_ID;
-use crate::session::streams::Stream;
 use crate::session::{Role, Shell};
 use crate::time::MonoTime;
 use crate::units::StreamId;
@@ -58,6 +57,9 @@ impl Live {
             Message::StreamOk(answer) => self.on_answer(shell, answer)?,
             Message::StreamRemove { id, code } => {
                 self.on_stream_end(shell, StreamId(id), CloseCode(code));
+            }
+            Message::StreamRepair { id, copies } => {
+                self.on_repair_wish(shell, StreamId(id), copies);
             }
             Message::StreamAsk { ask, dir, name } => self.on_ask(shell, AskId(ask), dir, name)?,
             Message::AskEnd { ask, code } => self.on_ask_end(shell, AskId(ask), CloseCode(code)),
@@ -145,7 +147,7 @@ impl Live {
             return;
         }
         for (id, stream) in self.streams.iter() {
-            if let Stream::Outgoing { tx } = stream
+            if let Some(tx) = stream.tx()
                 && let Some(sealer) = self.epochs.media_sealer(id)
             {
                 tx.rekey(sealer);

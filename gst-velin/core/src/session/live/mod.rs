@@ -245,7 +245,7 @@ impl Live {
         }
         if self.media_heard.is_some_and(|t| now.since(t) >= MEDIA_SILENCE) {
             self.media_heard = None;
-            if self.streams.iter().any(|(_, s)| matches!(s, Stream::Playing)) {
+            if self.streams.iter().any(|(_, s)| matches!(s, Stream::Playing { .. })) {
                 self.say(shell, &Message::PathLost);
                 // Our own packets may meet the same wall.
                 self.restart_paths(shell, now);
@@ -272,7 +272,7 @@ impl Live {
     /// No sealer of this session gives another packet.
     pub(super) fn shut(&mut self) {
         for (_, stream) in self.streams.drain() {
-            if let Stream::Outgoing { tx } = stream {
+            if let Some(tx) = stream.tx() {
                 tx.close();
             }
         }
@@ -289,7 +289,7 @@ impl Live {
     ) -> Result<(), Ended> {
         match frame {
             Frame::Audio(audio) => {
-                if matches!(self.streams.get(stream), Some(Stream::Playing)) {
+                if matches!(self.streams.get(stream), Some(Stream::Playing { .. })) {
                     self.media_heard = Some(now);
                     sink.audio(stream, &audio);
                 }
@@ -343,7 +343,12 @@ impl Live {
                 }
             }
             Frame::Close(reason) => return Err(Ended::ByPeer(reason)),
-            Frame::CtrlAck(_) | Frame::Nack { .. } | Frame::Parity { .. } | Frame::Sync(_) => {}
+            Frame::Nack { entries } => {
+                if matches!(self.streams.get(stream), Some(Stream::Outgoing { .. })) {
+                    sink.nack(stream, entries);
+                }
+            }
+            Frame::CtrlAck(_) | Frame::Parity { .. } | Frame::Sync(_) => {}
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ impl Live {
     /// On carrier `tcp` nothing but media that comes in is watched closely. On UDP a PING a second
     /// also keeps the path open.
     pub(super) fn update_pace(&mut self, shell: &Shell, now: MonoTime) {
-        let hears = || self.streams.iter().any(|(_, s)| matches!(s, Stream::Playing));
+        let hears = || self.streams.iter().any(|(_, s)| matches!(s, Stream::Playing { .. }));
         let slow = shell.config.carrier == Carrier::Tcp && !hears();
         self.liveness.set_pace(now, if slow { Pace::Slow } else { Pace::Close });
     }

@@ -5,12 +5,12 @@ use crate::codec::StreamFormat;
 use crate::identity::{Grant, Grants, Name};
 use crate::session::asks::{AskError, AskId, AskedError, OurAsk};
 use crate::session::event::{Ended, Event};
-use crate::session::media::{MEDIA_OVERHEAD, MediaTx};
+use crate::session::media::{FeedbackTx, MEDIA_OVERHEAD, MediaTx};
 use crate::session::streams::{OfferError, Stream};
 use crate::session::{OpenStreamError, Role, Shell};
 use crate::units::StreamId;
 use crate::wire::{
-    CloseCode, CloseReason, FormatOffer, Message, NameGlob, StreamAnswer, StreamDirection,
+    CloseCode, CloseReason, Copies, FormatOffer, Message, NameGlob, StreamAnswer, StreamDirection,
     StreamKind, StreamOffer, StreamUuid,
 };
 
@@ -65,8 +65,14 @@ impl Live {
         if self.is_detached() {
             return;
         }
-        let Some(stream @ Stream::Incoming) = self.streams.get_mut(id) else { return };
-        *stream = Stream::Playing;
+        if !matches!(self.streams.get(id), Some(Stream::Incoming)) {
+            return;
+        }
+        let Some(sealer) = self.epochs.media_sealer(id) else { return };
+        let tx = MediaTx::new(id, sealer, self.route.clone(), self.mtu(shell));
+        if let Some(stream) = self.streams.get_mut(id) {
+            *stream = Stream::Playing { feedback: FeedbackTx(tx) };
+        }
         self.epochs.listen(id);
         self.say(shell, &Message::StreamOk(StreamAnswer { id: id.0, format }));
     }
@@ -86,6 +92,32 @@ impl Live {
         match self.streams.get(id)? {
             Stream::Outgoing { tx } => Some(tx.clone()),
             _ => None,
+        }
+    }
+
+    pub(in crate::session) fn feedback_tx(&self, id: StreamId) -> Option<FeedbackTx> {
+        match self.streams.get(id)? {
+            Stream::Playing { feedback } => Some(feedback.clone()),
+            _ => None,
+        }
+    }
+
+    pub(in crate::session) fn want_copies(
+        &mut self,
+        shell: &mut Shell,
+        id: StreamId,
+        copies: Copies,
+    ) {
+        if matches!(self.streams.get(id), Some(Stream::Playing { .. })) {
+            self.say(shell, &Message::StreamRepair { id: id.0, copies });
+        }
+    }
+
+    /// The peer that plays a stream of ours wants copies in it, or none.
+    pub(super) fn on_repair_wish(&mut self, shell: &mut Shell, id: StreamId, copies: Copies) {
+        // We may have ended the stream in the meantime.
+        if matches!(self.streams.get(id), Some(Stream::Outgoing { .. })) {
+            shell.events.push_back(Event::CopiesWanted { id, copies });
         }
     }
 
@@ -260,7 +292,7 @@ impl Live {
     fn forget_stream(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.streams.remove(id) else { return false };
         self.epochs.retire(id);
-        if let Stream::Outgoing { tx } = stream {
+        if let Some(tx) = stream.tx() {
             tx.close();
         }
         true

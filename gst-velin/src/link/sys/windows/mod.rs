@@ -6,9 +6,10 @@ pub(crate) mod access;
 
 use std::ffi::c_void;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::windows::io::AsRawSocket;
 use std::ptr::{from_ref, null_mut};
+use std::time::Duration;
 
 use socket2::Socket;
 use windows_sys::Win32::Media::{timeBeginPeriod, timeEndPeriod};
@@ -52,6 +53,26 @@ pub(crate) fn prepare_udp(socket: &Socket) -> io::Result<()> {
     let _ = control(socket, SIO_UDP_CONNRESET, &off);
     let _ = control(socket, SIO_UDP_NETRESET, &off);
     use_exclusively(socket)
+}
+
+/// Nothing comes with a datagram.
+#[derive(Debug)]
+pub(crate) struct Ancillary;
+
+impl Ancillary {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+}
+
+/// Receives a datagram: its length, its sender, and how long ago the system had it, which is not
+/// known here.
+pub(crate) fn receive(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    _: &mut Ancillary,
+) -> io::Result<(usize, SocketAddr, Duration)> {
+    socket.recv_from(buffer).map(|(n, from)| (n, from, Duration::ZERO))
 }
 
 /// Before a listening TCP socket is bound: nobody else may bind its port as well.
