@@ -42,6 +42,7 @@ mod repair;
 mod resample;
 mod simulate;
 mod splice;
+mod tap;
 mod timeline;
 mod trace;
 
@@ -55,6 +56,7 @@ pub use repair::Request;
 pub use simulate::{
     SimulatedSecond, Simulation, SimulationError, SimulationSettings, Spread, simulate,
 };
+pub use tap::{TraceDrain, TraceTap, trace_ring};
 pub use trace::{
     MAX_TRACE_BLOCKS, MAX_TRACE_BYTES, MAX_TRACE_LENGTH, Trace, TraceError, TracedBlock,
 };

@@ -3,9 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
 use velin_core::playout::{
-    PlayoutDelay, Profile, SimulationSettings, Trace, TracedBlock, simulate,
+    Block, Body, Drift, OutputFormat, PlayoutDelay, Profile, RepairWish, SimulationSettings,
+    StreamSettings, Trace, TracedBlock, simulate, stream, trace_ring,
 };
+
+use velin_core::time::MonoTime;
+use velin_core::units::{BlockIndex, FrameIndex, SampleRate};
 
 use crate::clocks::{Clock, MS, S};
 use crate::network::{Delay, Loss, Stalls, Way};
@@ -71,4 +76,36 @@ fn a_recorded_network_is_played_and_its_losses_are_heard() {
         assert!(s.lost > 10 && s.concealed() < 0.05, "{s:?}");
         assert!(s.delay.p99.as_millis() < 200);
     }
+}
+
+#[test]
+fn a_receiver_records_first_comers_and_no_repairs() {
+    let (rate, map) = (SampleRate::HZ_48000, ChannelMap::mono());
+    let format = StreamFormat { sample: SampleFormat::S16Le, rate, map, frames_per_block: 240 };
+    let (mut rx, _player) = stream(StreamSettings {
+        format,
+        output: OutputFormat { rate, map },
+        delay: PlayoutDelay::Adaptive(Profile::Music),
+        drift: Drift::Follow,
+        repair: RepairWish::Auto,
+    })
+    .unwrap();
+    let (tap, mut drain) = trace_ring(4);
+    rx.set_trace(tap);
+    // Block 2 comes as a repair, 3 twice; after 5 nobody has emptied the ring for too long.
+    for (i, repair) in
+        [(0, false), (1, false), (3, false), (3, false), (2, true), (5, false), (6, false)]
+    {
+        let arrival = MonoTime::from_nanos(1_000_000 + u64::from(i) * 5_000_000);
+        let (index, ts) = (BlockIndex(i), FrameIndex(u64::from(i) * 240));
+        let body = Body::Silence { frames: 240 };
+        rx.insert(arrival, Block { index, ts, discontinuity: false, repair, body });
+    }
+    drop(rx);
+    let recorded: Vec<_> = std::iter::from_fn(|| drain.next()).collect();
+    let media: Vec<_> = recorded.iter().map(|b| b.media_ns / 5_000_000).collect();
+    assert_eq!(media, [0, 1, 3, 5]);
+    assert!(recorded.iter().all(|b| b.arrival_ns == b.media_ns + 1_000_000));
+    assert_eq!(drain.dropped(), 1);
+    assert!(drain.is_over());
 }
