@@ -101,11 +101,10 @@ fn tones_stay_clean_while_the_clocks_drift() {
                 "row: THD+N of {hz} Hz, {profile:?}, at -200, 0, +200 ppm and ramps of 1 ppm/s: \
                  {each:.1?} dB"
             );
-            worst = worst.max(if profile == Profile::Music {
-                each[0].max(each[1]).max(each[2])
-            } else {
-                worst
-            });
+            // A ramp moves the tone's own frequency too: that figure is only printed.
+            if profile == Profile::Music {
+                worst = each[..3].iter().copied().fold(worst, f64::max);
+            }
         }
     }
     assert!(worst <= -100.0, "{worst}");
