@@ -219,7 +219,7 @@ impl Machine {
             .env("VELIN_CONFIG_DIR", self.folder.path().join("velin"));
         // A first scan of foreign plugins may warn.
         command.env_remove("G_DEBUG");
-        if line.starts_with("velin-pipe check") {
+        if ["velin-pipe check", "velin-pipe simulate"].iter().any(|run| line.starts_with(run)) {
             command.current_dir(root());
         }
         Process::spawn(command).unwrap()

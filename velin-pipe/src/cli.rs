@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::identity::IdentityArgs;
 use crate::commands::trust::TrustArgs;
@@ -13,7 +13,7 @@ Exit codes:
   0    finished, or stopped by a signal after a clean end
   1    a pipeline failed while running
   2    the command line is wrong
-  65   the preset is invalid
+  65   the preset or another input is invalid
   66   the preset or another input file is not there
   69   an element, a device or a peer is not available
   74   input or output failed
@@ -47,6 +47,8 @@ pub enum Command {
     Identity(IdentityArgs),
     /// Whom this device trusts.
     Trust(TrustArgs),
+    /// How a recorded network would have been played.
+    Simulate(Simulate),
     /// Print the versions, and which copy of the elements is in use.
     Version,
 }
@@ -80,6 +82,47 @@ pub struct Check {
     /// Change a value of every preset first, as with `run`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// `velin-pipe simulate`.
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// A recording made with `velinsrc trace-file=TRACE`: lines of arrival,media time in ns.
+    pub trace: PathBuf,
+    /// How the playout delay is chosen.
+    #[arg(long, value_enum, default_value_t = Profile::Music)]
+    pub profile: Profile,
+    /// The playout delay with `--profile fixed`, such as 40ms.
+    #[arg(long, value_name = "TIME", default_value = "20ms")]
+    pub latency: TimeSpan,
+    /// How long a packet's sound lasts, where the recording does not tell it.
+    #[arg(long, value_name = "TIME")]
+    pub packet_time: Option<TimeSpan>,
+    /// What is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How the playout delay is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// As low as most packets allow.
+    Low,
+    /// Hardly ever a gap.
+    Music,
+    /// Between the two.
+    Voice,
+    /// Always `--latency`.
+    Fixed,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Figures and a plot for people.
+    Text,
+    /// One JSON object with the figures of each second.
+    Json,
 }
 
 #[cfg(test)]

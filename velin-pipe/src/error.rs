@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use gstvelin::link::store::{IdentityFileError, TrustFileError};
 
 use crate::commands::CommandError;
+use crate::commands::simulate::SimulateError;
 use crate::pipeline::BuildError;
 use crate::preset::diagnostic::Diagnostics;
 use crate::preset::load::LoadError;
@@ -82,6 +83,9 @@ pub enum Error {
     /// A command about identity and trust failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// A recorded network cannot be played.
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
     /// The trusted peers cannot be read.
     #[error(transparent)]
     Trust(#[from] TrustFileError),
@@ -101,7 +105,7 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// A pipeline failed while running.
     pub const PIPELINE: u8 = 1;
-    /// The preset is invalid (EX_DATAERR).
+    /// The preset or another input is invalid (EX_DATAERR).
     pub const DATA: u8 = 65;
     /// The preset or another input is not there (EX_NOINPUT).
     pub const NO_INPUT: u8 = 66;
@@ -134,6 +138,7 @@ impl Error {
             Self::Configuration { .. } => exit::CONFIG,
             Self::Trust(error) => trust_code(error),
             Self::Command(error) => command_code(error),
+            Self::Simulate(error) => simulate_code(error),
         }
     }
 }
@@ -151,6 +156,14 @@ fn command_code(error: &CommandError) -> u8 {
         CommandError::TrustFile(error) => trust_code(error),
         // The others are about what was written on the command line.
         _ => exit::USAGE,
+    }
+}
+
+fn simulate_code(error: &SimulateError) -> u8 {
+    match error {
+        SimulateError::NotFound { .. } => exit::NO_INPUT,
+        SimulateError::Read { .. } | SimulateError::Output(_) => exit::IO,
+        SimulateError::Trace { .. } | SimulateError::Simulation { .. } => exit::DATA,
     }
 }
 

@@ -24,6 +24,7 @@ fn try_main(cli: Cli) -> anyhow::Result<()> {
         Command::Check(arguments) => commands::check::run(&arguments)?,
         Command::Identity(arguments) => commands::identity::run(&arguments).map_err(Error::from)?,
         Command::Trust(arguments) => commands::trust::run(&arguments).map_err(Error::from)?,
+        Command::Simulate(arguments) => commands::simulate::run(&arguments).map_err(Error::from)?,
         Command::Version => commands::version::run()?,
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Properties and virtual methods of `velinsrc`.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::settings::{PROPERTIES, Settings};
 use super::stats;
 use super::timing::{CATCH_UP, Timeline};
 use crate::format::{PcmFormat, template_caps};
-use crate::link::{self, Intake, Link, StreamFilter};
+use crate::link::{self, Intake, Link, Recorded, StreamFilter};
 use crate::link_options::{OpenLink, Seat};
 use crate::messages::post_listening;
 use crate::uri::VelinUri;
@@ -400,8 +401,33 @@ impl VelinSrc {
             .filter()
             .map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{}", e)))?;
         let link = Arc::new(self.seat.open(&settings.link)?);
+        if let Some(path) = &settings.trace_file {
+            self.record(path)?;
+        }
         *self.opened() = Some(Opened { link, filter, intake: None });
         *self.negotiated.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        Ok(())
+    }
+
+    /// Begins to write down when the blocks of the first stream arrive.
+    fn record(&self, path: &str) -> Result<(), gst::ErrorMessage> {
+        let (element, file) = (self.obj().downgrade(), path.to_owned());
+        let trace = link::record(Path::new(path), move |recorded: Recorded| {
+            let Some(element) = element.upgrade() else { return };
+            let Recorded { blocks, dropped, error } = recorded;
+            gst::info!(CAT, obj = element, "{file}: {blocks} blocks, {dropped} not recorded");
+            let problem = error.map(|e| format!("it ended early: {e}"));
+            let slow = || format!("the disk was too slow for {dropped} of its blocks");
+            if let Some(problem) = problem.or_else(|| (dropped > 0).then(slow)) {
+                gst::element_warning!(
+                    element,
+                    gst::ResourceError::Write,
+                    ("The trace file {} is not whole: {}", file, problem)
+                );
+            }
+        });
+        let trace = trace.map_err(|e| gst::error_msg!(gst::ResourceError::OpenWrite, ("{}", e)))?;
+        self.receiver.set_trace(trace);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use velin_core::codec::StreamFormat;
 use velin_core::identity::PublicKey;
 use velin_core::playout::{
     self, OutputFormat, PlayerHalf, ReceiverHalf, StreamControls, StreamCounters, StreamError,
-    StreamSettings, StreamStats, stream,
+    StreamSettings, StreamStats, TraceTap, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, StreamOffer};
@@ -53,6 +53,8 @@ struct State {
     /// Volume and mute of streams that are over, by sender and name: who comes back sounds as
     /// before.
     levels: HashMap<(PublicKey, String), (f32, bool)>,
+    /// For the first stream.
+    trace: Option<TraceTap>,
 }
 
 impl State {
@@ -111,6 +113,11 @@ impl Receiver {
         drop(state);
         while self.joining.pop().is_some() {}
         gone
+    }
+
+    /// The arrivals of the first stream from now on go into `trace`.
+    pub(super) fn set_trace(&self, trace: TraceTap) {
+        self.lock().trace = Some(trace);
     }
 
     /// Everything is over; gives the children that go.
@@ -220,7 +227,10 @@ impl Acceptor for Doorman {
         for (index, format) in formats.into_iter().enumerate() {
             let Some(format) = format else { continue };
             match make(&settings, &format, output, others) {
-                Ok((receiver, player, inexact)) => {
+                Ok((mut receiver, player, inexact)) => {
+                    if let Some(trace) = state.trace.take() {
+                        receiver.set_trace(trace);
+                    }
                     let name = offer.name.to_string();
                     let (counters, controls) = (receiver.counters(), receiver.controls());
                     state.restore_level(&key, &name, controls);

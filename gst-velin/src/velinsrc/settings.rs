@@ -101,6 +101,7 @@ pub(super) struct Settings {
     pub(super) repair: Repair,
     pub(super) output_period: Duration,
     pub(super) on_peer_lost: OnPeerLost,
+    pub(super) trace_file: Option<String>,
 }
 
 impl Default for Settings {
@@ -114,6 +115,7 @@ impl Default for Settings {
             repair: Repair::Auto,
             output_period: Duration::from_millis(1),
             on_peer_lost: OnPeerLost::Wait,
+            trace_file: None,
         }
     }
 }
@@ -145,6 +147,7 @@ impl Settings {
                 ns.map(|v| self.output_period = v).is_ok()
             }
             "on-peer-lost" => put(&mut self.on_peer_lost, value),
+            "trace-file" => put(&mut self.trace_file, value),
             _ => self.link.set(name, value).unwrap_or(false),
         }
     }
@@ -158,6 +161,7 @@ impl Settings {
             "repair" => self.repair.to_value(),
             "output-period" => nanos(self.output_period).to_value(),
             "on-peer-lost" => self.on_peer_lost.to_value(),
+            "trace-file" => self.trace_file.to_value(),
             _ => return self.link.get(name),
         })
     }
@@ -233,7 +237,7 @@ impl Settings {
     pub(super) fn last_state(&self, name: &str) -> gst::State {
         match name {
             "profile" | "latency" | "repair" | "on-peer-lost" => gst::State::Playing,
-            "streams" | "drift" | "output-period" => gst::State::Ready,
+            "streams" | "drift" | "output-period" | "trace-file" => gst::State::Ready,
             _ => self.link.last_state(name),
         }
     }
@@ -300,6 +304,11 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("On peer lost")
             .blurb("What happens when the last sender is gone")
             .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("trace-file")
+            .nick("Trace file")
+            .blurb("File to record the arrivals of the first stream in, for velin-pipe simulate")
+            .mutable_ready()
             .build(),
         glib::ParamSpecString::builder("uri")
             .nick("URI")

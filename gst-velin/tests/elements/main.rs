@@ -8,6 +8,7 @@ mod links;
 #[cfg(target_os = "linux")]
 mod process;
 mod properties;
+mod recording;
 mod refusals;
 mod relay;
 mod repair;

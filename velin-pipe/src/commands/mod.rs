@@ -4,8 +4,10 @@ pub mod check;
 mod context;
 mod expiry;
 pub mod identity;
+mod plot;
 mod prompt;
 pub mod run;
+pub mod simulate;
 pub mod trust;
 pub mod version;
 

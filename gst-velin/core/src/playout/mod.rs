@@ -40,8 +40,11 @@ mod queue;
 mod receiver;
 mod repair;
 mod resample;
+mod simulate;
 mod splice;
+mod tap;
 mod timeline;
+mod trace;
 
 pub use block::{Block, Body, MAX_PAYLOAD};
 pub use controls::StreamControls;
@@ -50,6 +53,13 @@ pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
 pub use player::PlayerHalf;
 pub use receiver::{Insert, ReceiverHalf};
 pub use repair::Request;
+pub use simulate::{
+    SimulatedSecond, Simulation, SimulationError, SimulationSettings, Spread, simulate,
+};
+pub use tap::{TraceDrain, TraceTap, trace_ring};
+pub use trace::{
+    MAX_TRACE_BLOCKS, MAX_TRACE_BYTES, MAX_TRACE_LENGTH, Trace, TraceError, TracedBlock,
+};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,6 +10,8 @@ use super::block::{Block, Body, MAX_PAYLOAD, PathClock, Slot};
 use super::controls::StreamControls;
 use super::counters::StreamCounters;
 use super::repair::{Place, Repair, Request};
+use super::tap::TraceTap;
+use super::trace::TracedBlock;
 use crate::codec::StreamFormat;
 use crate::time::MonoTime;
 use crate::units::BlockIndex;
@@ -47,6 +49,7 @@ pub struct ReceiverHalf {
     highest_ts: u64,
     epoch: u32,
     generation: u32,
+    trace: Option<TraceTap>,
     counters: Arc<StreamCounters>,
     controls: Arc<StreamControls>,
 }
@@ -72,6 +75,7 @@ impl ReceiverHalf {
             highest_ts: 0,
             epoch: 0,
             generation: 0,
+            trace: None,
             counters,
             controls,
         }
@@ -123,6 +127,7 @@ impl ReceiverHalf {
         let Some(place) = place else { return self.too_late() };
         // A retransmission says how long repair takes, not how long the path is.
         if place != Place::Again {
+            self.note(arrival, &block);
             if !block.repair || self.arrivals.is_empty() {
                 self.arrivals.record(arrival, media);
             } else {
@@ -151,6 +156,11 @@ impl ReceiverHalf {
         self.highest_ts = 0;
         self.generation = self.generation.wrapping_add(1);
         self.jump();
+    }
+
+    /// From now on records in `trace` when blocks arrive that are no repairs.
+    pub fn set_trace(&mut self, trace: TraceTap) {
+        self.trace = Some(trace);
     }
 
     /// The next request for missing blocks that is due; call again until `None`. Never allocates.
@@ -252,6 +262,16 @@ impl ReceiverHalf {
         let nanos = |frames| rate.duration_of(frames).as_nanos() as i64;
         let usual = u64::from(self.format.frames_per_block);
         Some(if frames == usual { nanos(ts) } else { nanos(ts + frames) - nanos(usual) })
+    }
+
+    fn note(&mut self, arrival: i64, block: &Block<'_>) {
+        if let Some(trace) = self.trace.as_mut().filter(|_| !block.repair) {
+            let media = self.format.rate.duration_of(block.ts.0);
+            trace.note(TracedBlock {
+                arrival_ns: u64::try_from(arrival).unwrap_or(0),
+                media_ns: media.as_nanos() as u64,
+            });
+        }
     }
 
     fn jump(&mut self) {

@@ -18,13 +18,14 @@ pub mod seeds;
 pub mod session_pair;
 pub mod session_rogue;
 pub mod tcp_deframer;
+pub mod trace;
 pub mod trust_toml;
 
 /// A target: its name, which is its folder in the corpus too, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("control_json", control_json::run),
     ("frames_post_auth", frames_post_auth::run),
     ("host", host::run),
@@ -36,6 +37,7 @@ pub const TARGETS: [Target; 12] = [
     ("session_pair", session_pair::run),
     ("session_rogue", session_rogue::run),
     ("tcp_deframer", tcp_deframer::run),
+    ("trace", trace::run),
     ("trust_toml", trust_toml::run),
 ];
 

@@ -58,6 +58,13 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         ]),
         "session_rogue" => session_rogue(),
         "tcp_deframer" => tcp_deframer(),
+        "trace" => texts(&[
+            "arrival_ns,media_ns\n1000000,0\n3517242,2500000\n6100000,5000000\n9000000,10000000\n",
+            "\u{feff}# a pause, then another timeline\r\n 5 , 77000000 \r\n20000000,97000000\n\
+             40000000,3000000000\n50000000,1\n60000000,20000001\n",
+            "1,2\n3;4\n",
+            "1,99999999999999999999\n",
+        ]),
         "trust_toml" => trust_toml(),
         _ => panic!("no seeds for {target}"),
     }
