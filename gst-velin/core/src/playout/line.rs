@@ -2,7 +2,8 @@
 //!
 //! Samples are `(t, x)`: at time `t` of one clock the other was `x` behind. Queues, wake-ups and
 //! preemption only ever add to `x`, so of each window of 250 ms the least sample above the line so
-//! far is the one that knows something. Through these goes a straight line, by the g-h filter of
+//! far is the one that knows something; where these scatter, as with a capture whose chunks beat
+//! against the blocks, a window lasts a second. Through these goes a straight line, by the g-h filter of
 //! critical damping: at first with the gains of growing memory, which make it the least-squares
 //! line of all there was (E. Brookner, *Tracking and Kalman Filtering Made Easy*, 1998, chapters 1.2
 //! and 1.3), then with those of fading memory, a loop of 0.01 Hz. When the line stays off the windows to
@@ -27,20 +28,29 @@ impl LineView {
 }
 
 /// Length of a window, ns.
-const WINDOW_NS: i64 = 250_000_000;
-/// 1 − θ of the fading memory: a loop of 0.01 Hz.
-const NARROW: f64 = std::f64::consts::TAU * 0.01 * 0.25;
+const SHORT_NS: i64 = 250_000_000;
+/// Length of a window where short ones scatter.
+const LONG_NS: i64 = 4 * SHORT_NS;
+/// Windows that scatter by more than this become long, …
+const SCATTERS_NS: f64 = 250_000.0;
+/// … and by less than this short again.
+const STEADY_NS: f64 = 60_000.0;
+/// 1 − θ of the fading memory, for a second: a loop of 0.01 Hz.
+const NARROW: f64 = std::f64::consts::TAU * 0.01;
+/// Two clocks differ by about this much before anything is known: what a few windows say beyond it
+/// is rather their scatter.
+const PRIOR: f64 = 300e-6;
 /// How much wider the loop gets at most.
 const WIDEST: f64 = 6.0;
 /// The line is off when its windows lie to one side by more than this, or by more than they
 /// scatter.
 const OFF_NS: f64 = 40_000.0;
-/// Over how many windows "to one side" is averaged: 2 s.
-const SIDE: f64 = 8.0;
+/// Over how many seconds "to one side" is averaged.
+const SIDE_S: f64 = 2.0;
 /// No pair of clocks differs by more: ±2000 ppm.
 pub(super) const MAX_SLOPE: f64 = 2_000e-6;
 /// A step is a sample off the line by at least this, or by eight times the scatter.
-const STEP_NS: f64 = 1_000_000.0;
+const STEP_NS: f64 = 3_000_000.0;
 /// For so many windows a step away from the fast side must last before it is believed: until then
 /// it may be a queue.
 const STEP_WINDOWS: u32 = 4;
@@ -50,9 +60,10 @@ const LONG_PAUSE_NS: i64 = 2_000_000_000;
 const AFTER_PAUSE: u32 = 12;
 
 /// Follows one pair of clocks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     view: LineView,
+    window_ns: i64,
     /// What of the value is below a nanosecond.
     rest: f64,
     /// Windows that the line knows; stops counting when the memory fades.
@@ -71,10 +82,32 @@ pub(super) struct Line {
     stepped: u32,
 }
 
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            view: LineView::default(),
+            window_ns: SHORT_NS,
+            rest: 0.0,
+            windows: 0,
+            started: false,
+            begin: 0,
+            least: None,
+            last: 0,
+            side: 0.0,
+            scatter: 0.0,
+            stepped: 0,
+        }
+    }
+}
+
 impl Line {
-    /// What is known.
+    /// What is known. While a few windows scatter, their slope counts only in part.
     pub(super) fn view(&self) -> LineView {
-        self.view
+        // Of the slope of a least-squares line through n equidistant points.
+        let n = f64::from(self.windows.max(1));
+        let error = self.scatter * 12.0_f64.sqrt() / (self.window_ns as f64 * n * n.sqrt());
+        let trust = PRIOR * PRIOR / (PRIOR * PRIOR + error * error);
+        LineView { slope: self.view.slope * trust, ..self.view }
     }
 
     /// Knows nothing about the value any more, though still the slope.
@@ -111,7 +144,7 @@ impl Line {
         if self.least.is_none_or(|(least, _)| above < least) {
             self.least = Some((above, t));
         }
-        if t - self.begin >= WINDOW_NS {
+        if t - self.begin >= self.window_ns {
             self.begin = t;
             if let Some((least, at)) = self.least.take() {
                 self.finish_window(at, least as f64);
@@ -130,20 +163,34 @@ impl Line {
             return;
         }
         self.stepped = 0;
-        self.side += (off - self.side) / SIDE;
-        self.scatter += ((off - self.side).abs() - self.scatter) / SIDE;
-        let widen = (self.side.abs() / OFF_NS.max(self.scatter)).clamp(1.0, WIDEST);
-        let fading = NARROW * widen;
         self.windows = (self.windows + 1).min(1_000);
         let n = f64::from(self.windows);
+        let seconds = self.window_ns as f64 / 1e9;
+        let average = (seconds / SIDE_S).max(1.0 / n);
+        self.side += (off - self.side) * average;
+        self.scatter += ((off - self.side).abs() - self.scatter) * average;
+        let widen = (self.side.abs() / OFF_NS.max(self.scatter)).clamp(1.0, WIDEST);
+        let fading = NARROW * seconds * widen;
         let growing = (2.0 * (2.0 * n - 1.0) / (n * (n + 1.0)), 6.0 / (n * (n + 1.0)));
         let g = growing.0.max(1.0 - (1.0 - fading) * (1.0 - fading)).min(1.0);
         let h = if self.windows == 1 { 0.0 } else { growing.1.max(fading * fading).min(1.0) };
         // Of two windows the two points count, of more the number of windows.
-        let apart = if self.windows == 2 { t - self.view.at } else { WINDOW_NS };
+        let apart = if self.windows == 2 { t - self.view.at } else { self.window_ns };
         self.shift(t, g * off);
-        let slope = self.view.slope + h * off / apart.max(WINDOW_NS / 4) as f64;
+        let slope = self.view.slope + h * off / apart.max(self.window_ns / 4) as f64;
         self.view.slope = slope.clamp(-MAX_SLOPE, MAX_SLOPE);
+        self.choose_window();
+    }
+
+    /// Short windows know more often, long ones know better.
+    fn choose_window(&mut self) {
+        if self.window_ns == SHORT_NS && self.windows >= 4 && self.scatter > SCATTERS_NS {
+            self.window_ns = LONG_NS;
+            self.windows = (self.windows / 4).max(1);
+        } else if self.window_ns == LONG_NS && self.windows >= 4 && self.scatter < STEADY_NS {
+            self.window_ns = SHORT_NS;
+            self.windows *= 4;
+        }
     }
 
     /// Moves the line by `by` ns, and the place where it is known to `t`.
@@ -219,6 +266,25 @@ mod tests {
             let t = (s + 1) * 1_000 * MS;
             let off = line.view().value_at(t) - 7 * MS - ramp(t as f64) as i64;
             assert!(off.abs() < 200_000, "{s} s: {off} ns");
+        }
+    }
+
+    #[test]
+    fn chunks_that_beat_against_the_blocks_are_no_drift() {
+        for frames in [256, 512, 960, 1_024, 2_048, 1_200, 3_072, 4_096] {
+            let mut line = Line::default();
+            let mut worst: f64 = 0.0;
+            // A block of 120 frames leaves with the chunk that holds its last frame.
+            for i in 0..40 * 400_i64 {
+                let end = (i + 1) * 120;
+                let chunk = (end + frames - 1) / frames;
+                let t = chunk * frames * 1_000_000_000 / 48_000;
+                line.record(t, t - i * BLOCK);
+                if i == 400 * 5 || i == 400 * 39 {
+                    worst = worst.max(line.view().slope.abs() * if i > 4_000 { 20.0 } else { 1.0 });
+                }
+            }
+            assert!(worst < 100e-6, "chunks of {frames}: {worst:e}");
         }
     }
 
