@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use velin::audio::{Clip, Comparison, compare, melody};
 use velin::launch::{Device, PATIENT, RATE, SOON, alone, framed, number_after};
-use velin::proc::{Process, wait_until};
+use velin::proc::{Process, Watch, wait_until};
 use velin::skipped;
 use velin::sound::{
     PipeWireServer, PulseServer, RECEIVER_MONITOR, RECEIVER_SINK, SENDER_MONITOR, SENDER_SINK,
@@ -16,6 +16,9 @@ use velin::sound::{
 };
 
 const LENGTH: Duration = Duration::from_secs(30);
+
+/// A machine that holds up its threads for so long disturbs a sound server: PipeWire's period.
+const HICCUP: Duration = Duration::from_millis(20);
 
 /// Silence before the tune.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -29,7 +32,8 @@ fn pulseaudio_to_pulseaudio_delivers_half_a_minute_without_a_gap() {
     let server = PulseServer::start().unwrap();
     let (receive, playback) =
         (format!("velinsrc {PATIENT}"), format!("pulsesink device={RECEIVER_SINK}"));
-    let delivered = deliver(&server, &CAPTURE, &receive, &playback, LENGTH);
+    let run = || deliver(&server, &CAPTURE, &receive, &playback, LENGTH);
+    let delivered = undisturbed(run, Delivered::is_whole);
     delivered.assert_whole();
     delivered.assert_clock_of_the_sink();
 }
@@ -43,7 +47,8 @@ fn pipewire_to_pipewire_delivers_half_a_minute_without_a_gap() {
     let server = PipeWireServer::start().unwrap();
     let (receive, playback) =
         (format!("velinsrc {PATIENT}"), format!("pulsesink device={RECEIVER_SINK}"));
-    let delivered = deliver(&server, &CAPTURE, &receive, &playback, LENGTH);
+    let run = || deliver(&server, &CAPTURE, &receive, &playback, LENGTH);
+    let delivered = undisturbed(run, Delivered::is_whole);
     delivered.assert_whole();
     delivered.assert_clock_of_the_sink();
 }
@@ -57,11 +62,13 @@ fn the_shortest_command_plays_on_the_default_output() {
     let server = PulseServer::start().unwrap();
     server.pactl(&["set-default-sink", RECEIVER_SINK]).unwrap();
     let length = Duration::from_secs(4);
-    let delivered = deliver(&server, &CAPTURE, "velinsrc", "autoaudiosink", length);
     // The default playout delay is short, and the machine may be busy with something else.
-    let Delivered { result, said } = &delivered;
-    assert!(result.correlation >= 0.9, "{result}\n{said}");
-    assert!(result.missing() < length / 20, "{result}\n{said}");
+    let is_there = |Delivered { result, .. }: &Delivered| {
+        result.correlation >= 0.9 && result.missing() < length / 20
+    };
+    let run = || deliver(&server, &CAPTURE, "velinsrc", "autoaudiosink", length);
+    let delivered = undisturbed(run, is_there);
+    assert!(is_there(&delivered), "{}\n{}", delivered.result, delivered.said);
     delivered.assert_clock_of_the_sink();
 }
 
@@ -70,19 +77,28 @@ static CAPTURE: LazyLock<String> = LazyLock::new(|| format!("pulsesrc device={SE
 struct Delivered {
     /// Of what the sender's sink played with what the receiver's sink played.
     result: Comparison,
-    /// What the receiver printed.
+    /// What the sender and the receiver printed.
     said: String,
+    /// What went wrong on this machine meanwhile, besides.
+    disturbance: Option<String>,
 }
 
 impl Delivered {
+    /// What [`assert_whole`](Self::assert_whole) demands.
+    fn is_whole(&self) -> bool {
+        let Comparison { correlation, gaps, lost_at_start, lost_at_end, level_db, .. } =
+            &self.result;
+        let little = Duration::from_millis(20);
+        *correlation >= 0.99
+            && gaps.is_empty()
+            && *lost_at_start < little
+            && *lost_at_end < little
+            && level_db.abs() < 0.5
+    }
+
     #[track_caller]
     fn assert_whole(&self) {
-        let Self { result, said } = self;
-        assert!(result.correlation >= 0.99, "{result}\n{said}");
-        assert_eq!(result.gaps, [], "{result}\n{said}");
-        assert!(result.lost_at_start < Duration::from_millis(20), "{result}\n{said}");
-        assert!(result.lost_at_end < Duration::from_millis(20), "{result}\n{said}");
-        assert!(result.level_db.abs() < 0.5, "{result}\n{said}");
+        assert!(self.is_whole(), "{}\n{}", self.result, self.said);
     }
 
     /// Otherwise the sink corrects its drift against another clock, by jumps.
@@ -90,6 +106,21 @@ impl Delivered {
     fn assert_clock_of_the_sink(&self) {
         assert!(self.said.contains("New clock: GstPulseSinkClock"), "{}", self.said);
     }
+}
+
+/// Repeats a run that is not as it should be, up to twice, if the machine or the sound server was
+/// seen to be disturbed meanwhile: what it shows is then not Velin's. Whatever else fails, fails.
+fn undisturbed(mut run: impl FnMut() -> Delivered, good: impl Fn(&Delivered) -> bool) -> Delivered {
+    for attempt in 1..3 {
+        let delivered = run();
+        match &delivered.disturbance {
+            Some(disturbance) if !good(&delivered) => {
+                println!("run {attempt} does not count: {disturbance}");
+            }
+            _ => return delivered,
+        }
+    }
+    run()
 }
 
 /// Plays a tune into the sender's sink and compares what the receiver's sink plays with what the
@@ -120,13 +151,14 @@ fn deliver(
     let recorded = |file: &Path| std::fs::metadata(file).map_or(0, |meta| meta.len());
     let tune = melody(RATE, 2, length);
     // A server changes its period when a player joins it, which moves what it captures by 40 ms; the
-    // receiver follows with a splice. Both are over when the tune begins.
+    // receiver follows. Both are over when the tune begins.
     framed(&tune, SETTLE, Duration::ZERO).write_16(file("tune.wav")).unwrap();
     let mut recordings = [(SENDER_MONITOR, "played.wav"), (RECEIVER_MONITOR, "heard.wav")]
         .map(|(source, name)| (server.record(source, &file(name)).unwrap(), file(name)));
     for (recorder, file) in &recordings {
         assert!(wait_until(SOON, || recorded(file) > 4096), "parec: {}", recorder.output());
     }
+    let watch = Watch::start();
     let mut player = server.play(SENDER_SINK, &file("tune.wav")).unwrap();
     assert!(player.wait(SETTLE + length + SOON).unwrap().success(), "paplay: {}", player.output());
     for (recorder, file) in &mut recordings {
@@ -139,7 +171,15 @@ fn deliver(
 
     let said = format!("{}\n{}", sender.output(), receiver.output());
     let [played, heard] = recordings.map(|(_, file)| Clip::read(file).unwrap());
+    let hiccup = watch.stop();
     let own = compare(&tune, &played).unwrap();
+    let disturbance = if hiccup >= HICCUP {
+        Some(format!("a thread that wanted to sleep 2 ms slept {hiccup:?} more"))
+    } else if own.missing() + own.wrong > Duration::ZERO {
+        Some(format!("the server did not play the tune itself as it should:\n{own}"))
+    } else {
+        None
+    };
     assert!(own.correlation > 0.9 && own.missing() < length / 20, "the server itself: {own}");
     // From where the tune begins to where it ends.
     let begin = (own.offset.max(0.0) * f64::from(RATE)) as usize * 2;
@@ -147,5 +187,5 @@ fn deliver(
     let played = Clip { samples: played.samples[begin..end].to_vec(), ..played };
     let result = compare(&played, &heard).unwrap_or_else(|e| panic!("{e}:\n{said}"));
     println!("{capture} to {playback}:\n{result}");
-    Delivered { result, said }
+    Delivered { result, said, disturbance }
 }

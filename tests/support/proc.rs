@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -259,6 +260,40 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
             return false;
         }
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Watches how punctually this machine lets its threads run.
+#[derive(Debug)]
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<Duration>,
+}
+
+impl Watch {
+    /// Begins to watch.
+    #[must_use]
+    pub fn start() -> Self {
+        const NAP: Duration = Duration::from_millis(2);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let mut longest = Duration::ZERO;
+            while !stopped.load(Ordering::Relaxed) {
+                let begin = Instant::now();
+                thread::sleep(NAP);
+                longest = longest.max(begin.elapsed().saturating_sub(NAP));
+            }
+            longest
+        });
+        Self { stop, thread }
+    }
+
+    /// The longest that a thread has overslept since the start.
+    #[must_use]
+    pub fn stop(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or(Duration::MAX)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Properties and virtual methods of `velinsrc`.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::glib;
 use gst::prelude::*;
@@ -15,11 +15,12 @@ use velin_core::codec::encode_into;
 use velin_core::playout::{Mixer, OutputFormat, RenderTime};
 
 use super::child::Stream;
+use super::device_clock;
 use super::receiver::{Doorman, Receiver};
 use super::report::observer;
-use super::settings::{PROPERTIES, Settings};
+use super::settings::{Drift, PROPERTIES, Settings};
 use super::stats;
-use super::timing::{CATCH_UP, Timeline};
+use super::timing::{CATCH_UP, Lead, Output, Pace, Pair, Timeline};
 use crate::format::{PcmFormat, template_caps};
 use crate::link::{self, Intake, Link, Recorded, StreamFilter};
 use crate::link_options::{OpenLink, Seat};
@@ -50,6 +51,8 @@ pub struct VelinSrc {
     negotiated: Mutex<bool>,
     negotiation: Condvar,
     receiver: Arc<Receiver>,
+    /// The pipeline's latency, in ns: what the sink buffers, for the most part.
+    latency: AtomicU64,
 }
 
 /// The link, and what is attached to it.
@@ -70,6 +73,14 @@ struct Streaming {
     mixer: Mixer,
     /// `None` until the first buffer.
     timeline: Option<Timeline>,
+    pace: Option<Pace>,
+    /// Stays zero unless the output follows the sender's clock.
+    lead: Lead,
+    follows_sender: bool,
+    /// Whether a stream had a part in the last period.
+    playing: bool,
+    /// Whether the pipeline's clock was looked at.
+    clock_checked: bool,
     period: u64,
     samples: Vec<f32>,
     pool: gst::BufferPool,
@@ -241,8 +252,12 @@ impl BaseSrcImpl for VelinSrc {
                 return Ok(());
             }
             let first = streaming.is_none();
-            let period = self.settings().output_period;
-            *streaming = Some(Streaming::new(pcm, period, caps)?);
+            let (period, drift) = {
+                let settings = self.settings();
+                (settings.output_period, settings.drift)
+            };
+            let follows_sender = drift == Drift::Source;
+            *streaming = Some(Streaming::new(pcm, period, follows_sender, caps)?);
             first
         };
         let output = OutputFormat { rate: pcm.rate, map: pcm.map };
@@ -263,6 +278,13 @@ impl BaseSrcImpl for VelinSrc {
             return true;
         }
         BaseSrcImplExt::parent_query(self, query)
+    }
+
+    fn event(&self, event: &gst::Event) -> bool {
+        if let gst::EventView::Latency(event) = event.view() {
+            self.latency.store(event.latency().nseconds(), Ordering::Relaxed);
+        }
+        self.parent_event(event)
     }
 
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
@@ -291,34 +313,51 @@ impl PushSrcImpl for VelinSrc {
         let (clock, base_time) = self.time_base()?;
         let mut streaming = self.streaming();
         let streaming = streaming.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
-        let running = |clock: &gst::Clock| clock.time().saturating_sub(base_time);
+        if streaming.pace.as_ref().is_none_or(|pace| *pace.clock() != clock) {
+            streaming.pace = Some(Pace::new(clock.clone()));
+        }
+        let pace = streaming.pace.as_mut().ok_or(gst::FlowError::Error)?;
 
+        let buffered = gst::ClockTime::from_nseconds(self.latency.load(Ordering::Relaxed));
+        let output = Output { playing: streaming.playing, buffered };
+        let mut now = Now::read(pace, output, base_time);
         let mut timeline = match streaming.timeline {
             // The first buffer never waits.
-            None => Timeline::new(running(&clock), streaming.pcm.rate),
+            None => Timeline::new(now.running, streaming.pcm.rate),
             Some(timeline) => {
                 let period = streaming.pcm.rate.duration_of(streaming.period);
                 let limit = CATCH_UP + gst::ClockTime::try_from(period).unwrap_or_default();
-                let now = running(&clock);
-                if timeline.due() > now + limit {
+                if streaming.lead.wanted(timeline.due()) > now.running + limit {
                     // The running time began anew, for instance after a flush.
                     gst::info!(CAT, imp = self, "the running time went back: going on from now");
                     streaming.discont = true;
-                    Timeline::new(now, streaming.pcm.rate)
+                    streaming.lead = Lead::default();
+                    Timeline::new(now.running, streaming.pcm.rate)
                 } else {
-                    self.wait_until(&clock, base_time + timeline.due())?;
+                    let wanted = streaming.lead.wanted(timeline.due());
+                    let early = wanted.saturating_sub(now.running);
+                    self.wait_until(pace.wait_for(now.pair, early))?;
+                    now = Now::read(pace, output, base_time);
                     timeline
                 }
             }
         };
-        let late = running(&clock).saturating_sub(timeline.due());
+        let wanted = streaming.lead.wanted(timeline.due());
+        let mut late = now.running.saturating_sub(wanted);
+        let early = wanted.saturating_sub(now.running);
         if late > CATCH_UP {
             gst::warning!(CAT, imp = self, "{late} late: going on from now");
-            timeline = Timeline::new(running(&clock), streaming.pcm.rate);
+            timeline = Timeline::new(now.running, streaming.pcm.rate);
+            streaming.lead = Lead::default();
             streaming.discont = true;
+            late = gst::ClockTime::ZERO;
         }
-        let late = running(&clock).saturating_sub(timeline.due());
-        let when = RenderTime { mono: link::now() - Duration::from(late) };
+        let when =
+            RenderTime { mono: now.pair.mono - Duration::from(late) + Duration::from(early) };
+        if !streaming.clock_checked && timeline.frame() >= u64::from(streaming.pcm.rate.hz()) {
+            streaming.clock_checked = true;
+            device_clock::check(&self.obj(), &clock);
+        }
 
         while let Some(player) = self.receiver.next_joining() {
             if let Err(player) = streaming.mixer.add(player) {
@@ -481,9 +520,15 @@ impl VelinSrc {
             return;
         }
         let negotiated = self.negotiated.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = Instant::now();
         let waited = self.negotiation.wait_timeout_while(negotiated, CAPS_WAIT, |done| !*done);
         if waited.is_ok_and(|(done, _)| !*done) {
             gst::info!(CAT, imp = self, "no caps yet: the sink may not offer its clock");
+            return;
+        }
+        // Behind a queue they come a moment later.
+        while !device_clock::is_ready(&self.obj()) && begin.elapsed() < CAPS_WAIT {
+            std::thread::sleep(Duration::from_micros(500));
         }
     }
 
@@ -495,8 +540,7 @@ impl VelinSrc {
         Ok((clock, base_time))
     }
 
-    fn wait_until(&self, clock: &gst::Clock, time: gst::ClockTime) -> Result<(), gst::FlowError> {
-        let id = clock.new_single_shot_id(time);
+    fn wait_until(&self, id: gst::SingleShotClockId) -> Result<(), gst::FlowError> {
         {
             let mut wait = self.wait();
             if wait.flushing {
@@ -514,8 +558,29 @@ impl VelinSrc {
     }
 }
 
+/// What time it is.
+struct Now {
+    /// By the pipeline's clock and the host's, as they are read.
+    pair: Pair,
+    /// Running time by the pipeline clock's pace.
+    running: gst::ClockTime,
+}
+
+impl Now {
+    fn read(pace: &mut Pace, output: Output, base_time: gst::ClockTime) -> Self {
+        let pair = Pair::read(|| pace.clock().time(), link::now);
+        let running = pace.time(pair, output).saturating_sub(base_time);
+        Self { pair, running }
+    }
+}
+
 impl Streaming {
-    fn new(pcm: PcmFormat, period: Duration, caps: &gst::Caps) -> Result<Self, gst::LoggableError> {
+    fn new(
+        pcm: PcmFormat,
+        period: Duration,
+        follows_sender: bool,
+        caps: &gst::Caps,
+    ) -> Result<Self, gst::LoggableError> {
         let period = pcm.rate.frames_in(period).max(1);
         let samples = usize::try_from(period).unwrap_or(1) * pcm.map.channels().get();
         let bytes = samples * pcm.sample.bytes();
@@ -528,6 +593,11 @@ impl Streaming {
             pcm,
             mixer: Mixer::new(OutputFormat { rate: pcm.rate, map: pcm.map }),
             timeline: None,
+            pace: None,
+            lead: Lead::default(),
+            follows_sender,
+            playing: false,
+            clock_checked: false,
             period,
             samples: vec![0.0; samples],
             pool,
@@ -542,7 +612,12 @@ impl Streaming {
         timeline: &mut Timeline,
     ) -> Result<gst::Buffer, gst::FlowError> {
         let mut buffer = self.pool.acquire_buffer(None)?;
-        self.mixer.render(when, &mut self.samples);
+        let rendered = self.mixer.render(when, &mut self.samples);
+        self.playing = rendered.active > 0;
+        if self.follows_sender {
+            let period = self.pcm.rate.duration_of(self.period);
+            self.lead.follow(rendered.behind_ns, period);
+        }
         let frame = timeline.frame();
         let pts = timeline.due();
         let duration = timeline.advance(self.period);

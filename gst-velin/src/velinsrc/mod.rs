@@ -34,12 +34,13 @@
  * removed ones with `uuid`, a changed route with `route` (`udp`, `tcp`, or `held` while the
  * peer is silent) and `reason`; `velin/caller-refused` with `address`, `reason` and, for a device that is not trusted,
  * `peer`: at most one in ten seconds; `velin/not-exact` with `reason`; `velin/listening` with
- * `port` and `audio-port`. A caller posts PROGRESS messages with the code `connect`, too.
+ * `port` and `audio-port`; `velin/clock-not-device` with `clock` and `sink`, once. A caller posts PROGRESS messages with the code `connect`, too.
  *
  * Since: 0.1
  */
 #[allow(rustdoc::broken_intra_doc_links)] // The notation of GStreamer's documentation tool.
 mod child;
+mod device_clock;
 mod imp;
 mod receiver;
 mod report;

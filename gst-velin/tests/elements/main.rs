@@ -1,5 +1,7 @@
 //! The two elements against each other, over real sockets on this machine.
 
+mod card;
+mod clocks;
 mod embed;
 mod exact;
 mod life;

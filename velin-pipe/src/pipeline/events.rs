@@ -33,7 +33,8 @@ pub(super) fn line(message: &gst::StructureRef, direction: Direction) -> Option<
         // A caller with a key is warned about, with the command that lets it in.
         "caller-refused" if !text("peer").is_empty() => return None,
         "caller-refused" => format!("caller refused: {}: {}", text("address"), text("reason")),
-        "not-exact" => return None,
+        // Warned about, too.
+        "not-exact" | "clock-not-device" => return None,
         _ => other(event, message),
     })
 }
