@@ -104,7 +104,7 @@ mod tests {
         (0..100).for_each(|_| l.asked(true));
         assert!(l.timer() > 4 * usual);
         (0..300).for_each(|_| l.asked(false));
-        assert_eq!(l.timer(), usual);
+        assert!(l.timer() - usual < MS / 100, "{l:?}");
     }
 
     #[test]
