@@ -14,7 +14,7 @@
 //! Lines that begin with `#` and empty lines mean nothing; a first line with the names of the
 //! columns may be there. Blocks that came again or as a repair do not belong in a trace.
 //!
-//! [`simulate`](super::simulate) plays one.
+//! [`simulate`](fn@super::simulate) plays one.
 
 use std::fmt;
 use std::time::Duration;

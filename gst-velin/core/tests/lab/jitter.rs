@@ -70,7 +70,6 @@ fn twenty_milliseconds_of_jitter_are_learned_within_two_seconds() {
 }
 
 #[test]
-#[ignore = "fails until repair after a stall leaves the target alone"]
 fn after_a_stall_sound_is_back_within_a_packet_and_the_target_within_ten_seconds() {
     let mut s = Scenario::defaults(600.0);
     let stalls = Stalls { every: 30 * S, random: false, length: (100 * MS, 500 * MS) };

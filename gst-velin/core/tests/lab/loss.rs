@@ -54,7 +54,6 @@ fn loss_in_bursts_is_mostly_repaired() {
 }
 
 #[test]
-#[ignore = "fails until outages cost a little less"]
 fn outages_of_twenty_milliseconds_each_second_are_repaired() {
     let o = ten_minutes(Loss::Outages { every: 980e6, length: 20e6 });
     check("20 ms outages each second", &o, 0.001, 75.0);
