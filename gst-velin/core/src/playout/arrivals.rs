@@ -15,6 +15,9 @@ const RECOMPUTE_NS: i64 = 50 * MS;
 const SETTLED_NS: i64 = 1_000 * MS;
 /// No arrival for so long is a stall of the path, not jitter.
 const STALL_NS: i64 = 50 * MS;
+/// No arrival for so long is more than an outage of the path: a pause, a sleep, or a stall that no
+/// delay would bridge.
+const AWAY_NS: i64 = 100 * MS;
 /// A stall whose blocks stay late for so long has become the path's new delay.
 const STALL_BURST_NS: i64 = 100 * MS;
 /// Stalls that follow each other faster than this are a capture that delivers in long chunks: each
@@ -40,7 +43,7 @@ impl Wish {
         match profile {
             Profile::Low => Self { tail: 0.01, half_life_ns: 10e9 },
             Profile::Voice => Self { tail: 0.005, half_life_ns: 10e9 },
-            Profile::Music => Self { tail: 0.000_8, half_life_ns: 20e9 },
+            Profile::Music => Self { tail: 0.000_5, half_life_ns: 30e9 },
         }
     }
 }
@@ -59,6 +62,8 @@ pub(super) struct Arrivals {
     /// When the burst after a stall began.
     stall: Option<i64>,
     last_stall: i64,
+    /// From when to when nothing came last, for longer than jitter.
+    still: (i64, i64),
     /// The last stall followed another so soon that it is the capture's rhythm.
     rhythm: bool,
     recomputed: i64,
@@ -78,6 +83,7 @@ impl Arrivals {
             last: 0,
             stall: None,
             last_stall: i64::MIN / 2,
+            still: (i64::MIN, i64::MIN),
             rhythm: false,
             recomputed: 0,
             path: PathClock::default(),
@@ -88,6 +94,16 @@ impl Arrivals {
     /// What is known now.
     pub(super) fn path(&self) -> PathClock {
         self.path
+    }
+
+    /// Whether a block that was expected at `expected` would have come while nothing did.
+    fn is_held(&self, expected: i64) -> bool {
+        self.still.0 < expected && expected < self.still.1
+    }
+
+    /// Whether the path works off what it held back.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stall.is_some()
     }
 
     /// Whether nothing has been recorded yet.
@@ -112,12 +128,17 @@ impl Arrivals {
         // Two carriers may deliver a little out of order.
         let now = if first == arrival { arrival } else { arrival.max(self.last) };
         if first != arrival && now - self.last > STALL_NS {
+            self.still = (self.last, now);
             self.stall = Some(now);
             self.rhythm = now - self.last_stall < RHYTHM_NS;
             self.last_stall = now;
         }
         self.last = now;
         let transit = arrival.saturating_sub(media);
+        if first != arrival && transit - self.path.base.value_at(now) < -AWAY_NS {
+            // The host has slept, and its clock with it: all that came before this is past.
+            self.still = (i64::MIN / 2, now);
+        }
         self.line.record(now, transit);
         self.path.base = self.line.view();
         self.path.settled = now - first >= SETTLED_NS;
@@ -135,6 +156,9 @@ impl Arrivals {
             } else if !(first_of_burst && self.rhythm) {
                 return;
             }
+        } else if !self.rhythm && self.is_held(arrival - rel) {
+            // The burst does not keep the order.
+            return;
         }
         self.count(rel);
         if rel > self.path.jitter_ns || now - self.recomputed >= RECOMPUTE_NS {
@@ -143,10 +167,14 @@ impl Arrivals {
     }
 
     /// Records a block that was lost and came again. When it comes says nothing about the path's
-    /// clock, but how long a playout delay must be to have use for it.
+    /// clock, but how long a playout delay must be to have use for it; unless the sender was away:
+    /// no delay bridges that.
     pub(super) fn record_repair(&mut self, arrival: i64, media: i64) {
         let rel = arrival.saturating_sub(media).saturating_sub(self.path.base.value_at(arrival));
-        if self.first.is_some() && rel <= LONGEST_REPAIR_NS {
+        let expected = arrival.saturating_sub(rel);
+        let away = arrival.saturating_sub(self.last) > AWAY_NS
+            || (self.still.1.saturating_sub(self.still.0) > AWAY_NS && self.is_held(expected));
+        if self.first.is_some() && rel <= LONGEST_REPAIR_NS && !away {
             self.count(rel);
         }
     }

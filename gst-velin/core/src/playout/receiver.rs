@@ -135,7 +135,8 @@ impl ReceiverHalf {
             }
         }
         let expected = self.arrivals.path().base.value_at(arrival).saturating_add(media);
-        self.repair.on_block(arrival, expected, index, block.repair, place);
+        let is_stalled = self.arrivals.is_stalled();
+        self.repair.on_block(arrival, expected, index, block.repair, place, is_stalled);
         if place == Place::Again {
             return Insert::Duplicate;
         }

@@ -10,6 +10,8 @@ pub(super) const MUCH_LOSS: f64 = 0.02;
 const RESIDUE: f64 = 1e-5;
 /// Tries, at most.
 pub(super) const MOST_TRIES: u32 = 4;
+/// Losses come in bursts where more than this are lost in a row, on average.
+pub(super) const BURSTY: f64 = 1.6;
 /// What a burst adds, in multiples of its mean length beyond that of random loss …
 const BURSTS: f64 = 1.5;
 /// … and at most.
@@ -20,6 +22,8 @@ const MOST_BURST: i64 = 60 * MS;
 pub(super) struct Path {
     /// Share of blocks lost in their first packet.
     pub(super) loss: f64,
+    /// Share of blocks with which a run of lost ones began.
+    pub(super) events: f64,
     /// Blocks lost in a row.
     pub(super) run: f64,
     pub(super) block_ns: i64,
@@ -33,13 +37,15 @@ impl Path {
     /// How often a block may have to be asked for: enough that one in a hundred thousand stays
     /// missing.
     pub(super) fn tries(&self) -> u32 {
-        if self.loss < LITTLE_LOSS {
+        // What is lost together is a matter of the burst, not of tries.
+        let random = if self.run > BURSTY { self.events } else { self.loss };
+        if random < LITTLE_LOSS {
             return 1;
         }
         let arrives = if self.loss > MUCH_LOSS { 1.0 - self.loss.powi(2) } else { 1.0 - self.loss };
         // There and back.
         let fails = 1.0 - arrives * arrives;
-        let missing = |tries: u32| self.loss * fails.powi(tries as i32);
+        let missing = |tries: u32| random * fails.powi(tries as i32);
         (1..MOST_TRIES).find(|k| missing(*k) <= RESIDUE).unwrap_or(MOST_TRIES)
     }
 
@@ -64,7 +70,7 @@ mod tests {
     fn path(loss: f64) -> Path {
         let (rtt_ns, retry_ns) = (3 * MS, 4 * MS);
         let (block_ns, detect_ns) = (MS * 5 / 2, MS * 3 / 2);
-        Path { loss, run: 1.0, block_ns, detect_ns, rtt_ns, retry_ns }
+        Path { loss, events: loss, run: 1.0, block_ns, detect_ns, rtt_ns, retry_ns }
     }
 
     #[test]

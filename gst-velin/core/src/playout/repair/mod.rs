@@ -14,7 +14,7 @@ mod rtt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use allowance::{MUCH_LOSS, Path};
+use allowance::{BURSTY, MUCH_LOSS, Path};
 use lateness::Lateness;
 use loss::Loss;
 use missing::{Missing, MissingBlocks};
@@ -56,10 +56,10 @@ const DEAF_FOR: i64 = 10_000 * MS;
 const CALM: i64 = 60_000 * MS;
 /// An allowance beyond this is not kept for loss that does not happen.
 const DEAR: i64 = 10 * MS;
-/// Losses come in bursts where more than this are lost in a row, on average.
-const BURSTY: f64 = 1.6;
 /// How often the allowance is thought over without need.
 const RECONSIDER: i64 = 50 * MS;
+/// An allowance is raised when it was needed for so long.
+const MOMENT: i64 = 1_000 * MS;
 /// The playout's slack while the player says nothing.
 const UNKNOWN_SLACK: i64 = 8 * MS;
 /// Above this share of lost blocks, copies are worth what they cost.
@@ -99,6 +99,8 @@ pub(super) struct Repair {
     highest: Option<(u64, i64)>,
     /// When anything came last.
     heard: i64,
+    /// When a path that had stalled last worked off what it held back.
+    stalled: i64,
     began: i64,
     /// While nothing comes: when to ask next. `None`: no more.
     silent_ask: Option<i64>,
@@ -116,6 +118,8 @@ pub(super) struct Repair {
     allowance: i64,
     copies: Copies,
     reconsidered: i64,
+    /// Since when more is needed, and at least how much.
+    rising: Option<(i64, i64)>,
     counters: Arc<StreamCounters>,
 }
 
@@ -137,6 +141,7 @@ impl Repair {
             rtt: Rtt::new(),
             highest: None,
             heard: 0,
+            stalled: i64::MIN / 2,
             began: 0,
             silent_ask: None,
             in_silence: false,
@@ -150,13 +155,15 @@ impl Repair {
             allowance: 0,
             copies: Copies::None,
             reconsidered: i64::MIN / 2,
+            rising: None,
             counters,
         };
         repair.reconsider(0);
         repair
     }
 
-    /// A block came at `arrival`; on the fastest path it would have come at `expected`.
+    /// A block came at `arrival`; on the fastest path it would have come at `expected`. A path that
+    /// `is_stalled` says nothing about its jitter.
     pub(super) fn on_block(
         &mut self,
         arrival: i64,
@@ -164,9 +171,13 @@ impl Repair {
         index: u64,
         is_repair: bool,
         place: Place,
+        is_stalled: bool,
     ) {
         if self.highest.is_none() {
             self.began = arrival;
+        }
+        if is_stalled {
+            self.stalled = arrival;
         }
         let had_first = self.loss.has_first(index);
         self.loss.came(index, !is_repair);
@@ -184,13 +195,17 @@ impl Repair {
             Place::Earlier | Place::Again => {
                 if let Some(missing) = self.missing.take(index) {
                     self.found(arrival, &missing, is_repair);
-                } else if place == Place::Again && !is_repair && !had_first {
+                } else if place == Place::Again
+                    && !is_repair
+                    && !had_first
+                    && arrival.saturating_sub(self.stalled) > MEMORY
+                {
                     // It was late, and its retransmission was faster.
                     self.lateness.asked(true);
                 }
             }
         }
-        if !is_repair {
+        if !is_repair && !is_stalled {
             self.lateness.came(arrival - expected);
         }
         self.end_silence(arrival);
@@ -338,11 +353,13 @@ impl Repair {
 
     /// A missing block has come.
     fn found(&mut self, now: i64, missing: &Missing, is_repair: bool) {
-        if missing.asks > 0 {
+        // Whatever is asked in a stall is asked too early.
+        let calm = now.saturating_sub(self.stalled) > MEMORY;
+        if missing.asks > 0 && calm {
             self.lateness.asked(!is_repair);
         }
         if !is_repair {
-            if !missing.is_guess {
+            if !missing.is_guess && calm {
                 self.lateness.overtaken(now - missing.since);
             }
             return;
@@ -350,7 +367,7 @@ impl Repair {
         if missing.asks > 0 {
             self.unanswered = 0;
         }
-        if missing.asks == 1 {
+        if missing.asks == 1 && calm {
             self.rtt.sample(now, now - missing.asked_at);
         }
     }
@@ -522,6 +539,7 @@ impl Repair {
         self.reconsidered = now;
         let path = Path {
             loss: self.loss.share(),
+            events: self.loss.events(),
             run: self.loss.run(),
             block_ns: self.block_ns,
             detect_ns: self.lateness.timer(),
@@ -544,8 +562,23 @@ impl Repair {
         let none = tries.is_none() && self.copies == Copies::None;
         let low = self.delay == PlayoutDelay::Adaptive(Profile::Low);
         let given_up = self.is_calm(now) && (low || need > DEAR);
-        self.allowance = if none || given_up { 0 } else { need };
+        self.allow(now, if none || given_up { 0 } else { need });
         self.counters.allowance_ns.store(self.allowance, Ordering::Relaxed);
+    }
+
+    /// What a moment asks for is forgotten with it: delay comes down far more slowly than it goes up.
+    fn allow(&mut self, now: i64, need: i64) {
+        if need <= self.allowance || self.allowance == 0 {
+            self.allowance = need;
+            self.rising = None;
+            return;
+        }
+        let (since, least) = self.rising.map_or((now, need), |(at, least)| (at, least.min(need)));
+        self.rising = Some((since, least));
+        if now - since >= MOMENT {
+            self.allowance = least;
+            self.rising = None;
+        }
     }
 
     /// As much delay beyond a block as repair may ask for.

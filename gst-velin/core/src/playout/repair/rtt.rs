@@ -6,6 +6,10 @@ use super::MS;
 const ASSUMED_NS: f64 = 5.0 * MS as f64;
 /// Older than this, our own samples give way to the session's.
 const OWN_NS: i64 = 10_000 * MS;
+/// A sample more than this beyond three times the mean is odd, …
+const ODD_NS: f64 = 20.0 * MS as f64;
+/// … unless so many follow each other.
+const ODDS: u32 = 4;
 /// After so many samples the average is a slow one.
 const SLOW: u32 = 32;
 
@@ -16,6 +20,8 @@ pub(super) struct Rtt {
     mean: f64,
     deviation: f64,
     samples: u32,
+    /// Samples in a row that were far too long.
+    odd: u32,
     own: Option<i64>,
     /// What the session said last.
     told: i64,
@@ -23,7 +29,7 @@ pub(super) struct Rtt {
 
 impl Rtt {
     pub(super) fn new() -> Self {
-        Self { mean: ASSUMED_NS, deviation: 0.0, samples: 0, own: None, told: 0 }
+        Self { mean: ASSUMED_NS, deviation: 0.0, samples: 0, odd: 0, own: None, told: 0 }
     }
 
     /// The session's PINGs say so.
@@ -43,6 +49,12 @@ impl Rtt {
 
     fn take(&mut self, rtt: i64) {
         let sample = rtt.clamp(0, 1_000 * MS) as f64;
+        // A stall in the middle of a round trip is no round-trip time.
+        let odd = self.samples > 0 && sample > 3.0 * self.mean + ODD_NS;
+        self.odd = if odd { self.odd + 1 } else { 0 };
+        if odd && self.odd < ODDS {
+            return;
+        }
         self.samples = (self.samples + 1).min(SLOW);
         if self.samples == 1 {
             self.mean = sample;
