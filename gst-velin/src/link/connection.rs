@@ -196,17 +196,15 @@ impl Connection {
 
     /// Sends what was collected, and again what the peer asked for.
     fn deliver(&self, now: MonoTime, out: &mut Outbox) {
+        if out.is_asked() {
+            let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+            out.answer(now, &outlets);
+        }
         if let Some(udp) = &self.udp {
             out.for_each_packet(|to, packet| {
                 udp.send(to, packet);
             });
         }
-        out.for_each_asked(|stream, ranges, rtt| {
-            let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(outlet) = outlets.iter().find(|o| o.id() == stream) {
-                outlet.answer(now, rtt, ranges.iter().flat_map(|(_, range)| range.blocks()));
-            }
-        });
         out.clear();
     }
 

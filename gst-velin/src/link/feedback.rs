@@ -11,6 +11,8 @@ use velin_core::time::MonoTime;
 use velin_core::units::StreamId;
 use velin_core::wire::{Copies, MAX_NACK_LEN, NackRange, Report, frame_packet};
 
+use super::outlet::Outlet;
+
 /// A sender hears how its receiver fares so often.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -19,6 +21,9 @@ const SEALED: usize = 32;
 
 /// Room for what one packet leads to; it grows if that is not enough, and stays.
 const PACKETS: usize = 32;
+
+/// Bytes of an answer, about.
+const PACKET: usize = 1500;
 
 /// Ranges of blocks that one packet may ask for: more do not fit into any.
 const MAX_ASKED: usize = 512;
@@ -38,7 +43,7 @@ impl Outbox {
     /// With room, so that nothing is allocated later.
     pub(super) fn new() -> Self {
         Self {
-            bytes: Vec::with_capacity(PACKETS * (SEALED + MAX_NACK_LEN)),
+            bytes: Vec::with_capacity(PACKETS * PACKET),
             packets: Vec::with_capacity(PACKETS),
             asked: Vec::with_capacity(MAX_ASKED),
             rtt: Duration::ZERO,
@@ -57,15 +62,25 @@ impl Outbox {
         }
     }
 
-    /// Gives each stream that was asked for with its ranges, and the round-trip time.
-    pub(super) fn for_each_asked(
-        &self,
-        mut f: impl FnMut(StreamId, &[(StreamId, NackRange)], Duration),
-    ) {
-        for ranges in self.asked.chunk_by(|a, b| a.0 == b.0) {
-            if let Some((stream, _)) = ranges.first() {
-                f(*stream, ranges, self.rtt);
-            }
+    /// Whether the peer asked for anything.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Collects what our streams answer to what the peer asked for.
+    pub(super) fn answer(&mut self, now: MonoTime, outlets: &[Outlet]) {
+        let Self { bytes, packets, asked, rtt } = self;
+        for ranges in asked.chunk_by(|a, b| a.0 == b.0) {
+            let Some((stream, _)) = ranges.first() else { continue };
+            let Some(outlet) = outlets.iter().find(|outlet| outlet.id() == *stream) else {
+                continue;
+            };
+            let blocks = ranges.iter().flat_map(|(_, range)| range.blocks());
+            outlet.answer(now, *rtt, blocks, |to, packet| {
+                let from = bytes.len();
+                bytes.extend_from_slice(packet);
+                packets.push((to, from..bytes.len()));
+            });
         }
     }
 

@@ -1,5 +1,6 @@
 //! The way out of one stream to one peer, for the streaming thread.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,19 +98,21 @@ impl Outlet {
         self.tx.is_closed()
     }
 
-    /// Sends again, by UDP, what of `blocks` makes sense. On the receive thread.
+    /// Seals again what of `blocks` makes sense, and gives each packet to `put`: whoever holds no
+    /// lock sends it, by UDP.
     pub(super) fn answer(
         &self,
         now: MonoTime,
         rtt: Duration,
         blocks: impl Iterator<Item = BlockIndex>,
+        mut put: impl FnMut(SocketAddr, &[u8]),
     ) {
         self.repair.answer(now, rtt, blocks, |header, payload_len, packet| {
             // Somebody who asks by TCP has lost nothing there.
-            if let (Some(udp), Route::Datagram(_)) = (&self.udp, self.route())
+            if let Route::Datagram(_) = self.route()
                 && let Ok((n, Route::Datagram(to))) = self.tx.seal(header, payload_len, packet)
             {
-                udp.send(to, &packet[..n]);
+                put(to, &packet[..n]);
             }
         });
     }

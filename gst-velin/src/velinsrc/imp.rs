@@ -11,8 +11,7 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::base_src::CreateSuccess;
 use gst_base::subclass::prelude::*;
-use velin_core::codec::encode_into;
-use velin_core::playout::{Mixer, OutputFormat, RenderTime};
+use velin_core::playout::{OutputFormat, RenderTime};
 
 use super::child::Stream;
 use super::device_clock;
@@ -20,7 +19,8 @@ use super::receiver::{Doorman, Receiver};
 use super::report::observer;
 use super::settings::{Drift, PROPERTIES, Settings};
 use super::stats;
-use super::timing::{CATCH_UP, Lead, Output, Pace, Pair, Timeline};
+use super::streaming::{Now, Streaming};
+use super::timing::{CATCH_UP, Lead, Output, Pace, Timeline};
 use crate::format::{PcmFormat, template_caps};
 use crate::link::{self, Intake, Link, Recorded, StreamFilter};
 use crate::link_options::{OpenLink, Seat};
@@ -32,7 +32,7 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 /// What a buffer may be late for scheduling reasons, reported as latency.
-const ALLOWANCE: gst::ClockTime = gst::ClockTime::from_mseconds(2);
+const ALLOWANCE: gst::ClockTime = gst::ClockTime::from_mseconds(1);
 
 /// How long READY→PAUSED waits for caps to go downstream, so that a sink knows its format and can
 /// offer its clock. Nothing in it waits for the network.
@@ -66,25 +66,6 @@ struct Opened {
 struct Wait {
     flushing: bool,
     clock_id: Option<gst::SingleShotClockId>,
-}
-
-struct Streaming {
-    pcm: PcmFormat,
-    mixer: Mixer,
-    /// `None` until the first buffer.
-    timeline: Option<Timeline>,
-    pace: Option<Pace>,
-    /// Stays zero unless the output follows the sender's clock.
-    lead: Lead,
-    follows_sender: bool,
-    /// Whether a stream had a part in the last period.
-    playing: bool,
-    /// Whether the pipeline's clock was looked at.
-    clock_checked: bool,
-    period: u64,
-    samples: Vec<f32>,
-    pool: gst::BufferPool,
-    discont: bool,
 }
 
 #[glib::object_subclass]
@@ -271,10 +252,9 @@ impl BaseSrcImpl for VelinSrc {
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
         if let gst::QueryViewMut::Latency(q) = query.view_mut() {
-            let period = self.settings().output_period;
-            let period = u64::try_from(period.as_nanos()).unwrap_or(0);
-            // The playout delay is not in it: the sink would add it once more.
-            q.set(true, ALLOWANCE + gst::ClockTime::from_nseconds(period), gst::ClockTime::NONE);
+            // A period is handed out when its first frame is due. The playout delay is not in it: the
+            // sink would add it once more.
+            q.set(true, ALLOWANCE, gst::ClockTime::NONE);
             return true;
         }
         BaseSrcImplExt::parent_query(self, query)
@@ -555,91 +535,5 @@ impl VelinSrc {
             return Err(gst::FlowError::Flushing);
         }
         Ok(())
-    }
-}
-
-/// What time it is.
-struct Now {
-    /// By the pipeline's clock and the host's, as they are read.
-    pair: Pair,
-    /// Running time by the pipeline clock's pace.
-    running: gst::ClockTime,
-}
-
-impl Now {
-    fn read(pace: &mut Pace, output: Output, base_time: gst::ClockTime) -> Self {
-        let pair = Pair::read(|| pace.clock().time(), link::now);
-        let running = pace.time(pair, output).saturating_sub(base_time);
-        Self { pair, running }
-    }
-}
-
-impl Streaming {
-    fn new(
-        pcm: PcmFormat,
-        period: Duration,
-        follows_sender: bool,
-        caps: &gst::Caps,
-    ) -> Result<Self, gst::LoggableError> {
-        let period = pcm.rate.frames_in(period).max(1);
-        let samples = usize::try_from(period).unwrap_or(1) * pcm.map.channels().get();
-        let bytes = samples * pcm.sample.bytes();
-        let pool = gst::BufferPool::new();
-        let mut config = pool.config();
-        config.set_params(Some(caps), u32::try_from(bytes).unwrap_or(u32::MAX), 4, 0);
-        pool.set_config(config)?;
-        pool.set_active(true)?;
-        Ok(Self {
-            pcm,
-            mixer: Mixer::new(OutputFormat { rate: pcm.rate, map: pcm.map }),
-            timeline: None,
-            pace: None,
-            lead: Lead::default(),
-            follows_sender,
-            playing: false,
-            clock_checked: false,
-            period,
-            samples: vec![0.0; samples],
-            pool,
-            discont: true,
-        })
-    }
-
-    /// The next period.
-    fn render(
-        &mut self,
-        when: RenderTime,
-        timeline: &mut Timeline,
-    ) -> Result<gst::Buffer, gst::FlowError> {
-        let mut buffer = self.pool.acquire_buffer(None)?;
-        let rendered = self.mixer.render(when, &mut self.samples);
-        self.playing = rendered.active > 0;
-        if self.follows_sender {
-            let period = self.pcm.rate.duration_of(self.period);
-            self.lead.follow(rendered.behind_ns, period);
-        }
-        let frame = timeline.frame();
-        let pts = timeline.due();
-        let duration = timeline.advance(self.period);
-        {
-            let buffer = buffer.make_mut();
-            buffer.set_pts(pts);
-            buffer.set_duration(duration);
-            buffer.set_offset(frame);
-            buffer.set_offset_end(frame + self.period);
-            if std::mem::take(&mut self.discont) {
-                buffer.set_flags(gst::BufferFlags::DISCONT);
-            }
-            let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
-            encode_into(self.pcm.sample, &self.samples, &mut map);
-        }
-        Ok(buffer)
-    }
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        // Buffers still downstream keep their memory; the pool only stops lending.
-        let _ = self.pool.set_active(false);
     }
 }

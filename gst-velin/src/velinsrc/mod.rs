@@ -45,7 +45,9 @@ mod imp;
 mod receiver;
 mod report;
 mod settings;
+mod starvation;
 mod stats;
+mod streaming;
 mod timing;
 
 use gst::glib;

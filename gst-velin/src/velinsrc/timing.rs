@@ -96,8 +96,10 @@ impl Pair {
 #[derive(Debug)]
 pub(super) struct Pace {
     clock: gst::Clock,
-    /// Not a clock that is exact by itself, such as the system's.
-    smooth: bool,
+    /// What is waited on instead, unless the clock is exact by itself as the system's is.
+    host: Option<gst::Clock>,
+    /// The wait that is over.
+    id: Option<gst::SingleShotClockId>,
     /// How far the clock is ahead of the host's, in the long run, in ns; and when it was so.
     ahead: Option<(f64, MonoTime)>,
 }
@@ -128,16 +130,20 @@ impl Pace {
     pub(super) fn new(clock: gst::Clock) -> Self {
         let audio = glib::Type::from_name("GstAudioClock");
         let smooth = audio.is_some_and(|audio| clock.type_().is_a(audio));
-        Self { clock, smooth, ahead: None }
+        Self { clock, host: smooth.then(gst::SystemClock::obtain), id: None, ahead: None }
     }
 
     /// What to wait on for `time`, from now on: a clock that moves in steps would wake in steps.
-    pub(super) fn wait_for(&self, now: Pair, time: gst::ClockTime) -> gst::SingleShotClockId {
-        if !self.smooth {
-            return self.clock.new_single_shot_id(now.clock + time);
-        }
-        let host = gst::SystemClock::obtain();
-        host.new_single_shot_id(host.time() + time)
+    pub(super) fn wait_for(&mut self, now: Pair, time: gst::ClockTime) -> gst::SingleShotClockId {
+        let (clock, time) = match &self.host {
+            None => (&self.clock, now.clock + time),
+            Some(host) => (host, host.time() + time),
+        };
+        // The one before is over: nothing is allocated once there is one.
+        let before = self.id.take();
+        let again = before.filter(|id| clock.single_shot_id_reinit(id, time).is_ok());
+        let id = again.unwrap_or_else(|| clock.new_single_shot_id(time));
+        self.id.insert(id).clone()
     }
 
     /// The clock that it is for.
@@ -147,7 +153,7 @@ impl Pace {
 
     /// The time at which the clock said what `pair` says.
     pub(super) fn time(&mut self, pair: Pair, output: Output) -> gst::ClockTime {
-        if !self.smooth {
+        if self.host.is_none() {
             return pair.clock;
         }
         let mono = pair.mono.as_nanos() as f64;
@@ -238,7 +244,8 @@ mod tests {
 
     fn pace(smooth: bool) -> Pace {
         gst::init().unwrap();
-        Pace { clock: gst::SystemClock::obtain(), smooth, ahead: None }
+        let clock = gst::SystemClock::obtain();
+        Pace { host: smooth.then(|| clock.clone()), clock, id: None, ahead: None }
     }
 
     /// The clock's time by its pace, less the host's, in ms, at each of `seconds` that `ahead` says

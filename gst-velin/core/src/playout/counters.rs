@@ -132,6 +132,10 @@ impl FrameCounts {
     pub(super) fn add(&mut self, cause: Cause) {
         self.0[cause as usize] += 1;
     }
+
+    pub(super) fn of(&self, cause: Cause) -> u64 {
+        self.0[cause as usize]
+    }
 }
 
 impl StreamCounters {

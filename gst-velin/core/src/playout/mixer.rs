@@ -26,6 +26,8 @@ pub struct Rendered {
     pub peak: f32,
     /// The limiter's gain at the end, 1.0 when it is not acting.
     pub limiter_gain: f32,
+    /// Frames of all streams that were made up, because what was due was missing.
+    pub concealed: u64,
     /// By how much the first stream with [`Drift::Ignore`](super::Drift) or
     /// [`Drift::Exact`](super::Drift) plays later than it should, in ns; negative: earlier. An output
     /// that can choose its pace follows the sender's clock by it.
@@ -144,10 +146,11 @@ impl Mixer {
             let start_ns = start_ns.saturating_add(nominal + (nominal as f64 * drift) as i64);
             done += chunk.len();
             let due = Due { start_ns, period_ns, drift };
-            let Sum { active, exact, behind_ns } =
+            let Sum { active, exact, concealed, behind_ns } =
                 sum(&mut self.players, due, chunk, &mut self.scratch);
             let peak = if exact { peak(chunk) } else { self.limiter.process(chunk, channels) };
             rendered.active = rendered.active.max(active);
+            rendered.concealed += concealed;
             rendered.behind_ns = rendered.behind_ns.or(behind_ns);
             rendered.peak = rendered.peak.max(peak);
         }
@@ -176,6 +179,8 @@ struct Sum {
     active: usize,
     /// It is one stream's own bits.
     exact: bool,
+    /// Frames that were made up.
+    concealed: u64,
     /// Of the first stream that is not resampled.
     behind_ns: Option<i64>,
 }
@@ -185,11 +190,13 @@ fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) ->
     let mut active = 0;
     let mut written = false;
     let mut exact = false;
+    let mut concealed = 0;
     let mut behind_ns = None;
     for entry in players.iter_mut().filter(|entry| !entry.finished) {
         let scratch = &mut scratch[..out.len()];
         let heard = entry.player.render(due, scratch);
         entry.finished = heard.finished;
+        concealed += heard.concealed;
         behind_ns = behind_ns.or(heard.behind_ns);
         if !heard.active {
             continue;
@@ -208,5 +215,5 @@ fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) ->
     if !written {
         out.fill(0.0);
     }
-    Sum { active, exact, behind_ns }
+    Sum { active, exact, concealed, behind_ns }
 }

@@ -57,6 +57,8 @@ pub(super) struct Heard {
     pub(super) exact: bool,
     /// The stream has nothing more to say.
     pub(super) finished: bool,
+    /// Frames that were made up.
+    pub(super) concealed: u64,
     /// How late the stream is, if that is left to the output to mend, ns.
     pub(super) behind_ns: Option<i64>,
 }
@@ -147,7 +149,7 @@ impl PlayerHalf {
             let first = (taken + 1).saturating_sub(needed);
             self.convert(first, needed, out);
         }
-        self.count(taken, frames);
+        let concealed = self.count(taken, frames);
 
         let audible = pulled.audible || !silent;
         let wanted = if self.leaving { 0.0 } else { self.controls.gain() };
@@ -160,6 +162,7 @@ impl PlayerHalf {
             exact,
             finished: (pulled.finished && !audible)
                 || (self.leaving && (gain.is_zero() || !audible)),
+            concealed,
             behind_ns: behind_ns.filter(|_| !self.follow),
         }
     }
@@ -186,8 +189,9 @@ impl PlayerHalf {
         }
     }
 
-    /// Counts each output frame by the cause of the input frame it came from.
-    fn count(&mut self, needed: usize, frames: usize) {
+    /// Counts each output frame by the cause of the input frame it came from; gives how many were
+    /// made up.
+    fn count(&mut self, needed: usize, frames: usize) -> u64 {
         let mut counts = FrameCounts::default();
         let causes = &self.causes[..needed];
         if needed == frames {
@@ -200,5 +204,6 @@ impl PlayerHalf {
             }
         }
         self.counters.add_frames(counts, frames as u64);
+        counts.of(Cause::Concealed)
     }
 }
