@@ -168,6 +168,8 @@ impl Receiver {
             delay: Duration::ZERO,
             target: Duration::ZERO,
             allowance: Duration::ZERO,
+            rtt: Duration::ZERO,
+            allowance: Duration::ZERO,
             block: Duration::ZERO,
             jitter: Duration::ZERO,
             output: Duration::ZERO,

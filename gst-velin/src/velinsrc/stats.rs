@@ -70,6 +70,7 @@ fn with_playout(builder: gst::structure::Builder, s: &StreamStats) -> gst::struc
         .field("delay-us", micros(s.delay))
         .field("target-us", micros(s.target))
         .field("repair-us", micros(s.allowance))
+        .field("rtt-us", micros(s.rtt))
         .field("block-us", micros(s.block))
         .field("jitter-us", micros(s.jitter))
         .field("output-us", micros(s.output))
@@ -100,6 +101,7 @@ pub(super) fn add(sum: &mut StreamStats, s: &StreamStats) {
     sum.delay = sum.delay.max(s.delay);
     sum.target = sum.target.max(s.target);
     sum.allowance = sum.allowance.max(s.allowance);
+    sum.rtt = sum.rtt.max(s.rtt);
     sum.block = sum.block.max(s.block);
     sum.jitter = sum.jitter.max(s.jitter);
     sum.output = sum.output.max(s.output);

@@ -95,3 +95,22 @@ fn copies_fill_gaps_without_being_asked_for_one_by_one() {
     let s = lossy.receiver.stats();
     assert_eq!((count(&s, "nacks"), count(&s, "by-retransmission")), (0, 0), "{s:?}");
 }
+
+#[test]
+fn the_parts_of_the_delay_and_the_round_trip_are_in_the_stats() {
+    let device = Device::new();
+    let receiver = Receiver::playing(&device, "bind-address=127.0.0.1", FLOAT_STEREO);
+    let _sender = Sender::start(&device, receiver.port(), 1000);
+    until("a round trip", || (receiver.count("rtt-us") > 0).then_some(()));
+    until("a delay of all its parts", || {
+        let [block, jitter, repair, output, target] =
+            ["block-us", "jitter-us", "repair-us", "output-us", "target-us"]
+                .map(|part| receiver.count(part));
+        assert_eq!(block, 2_500);
+        // A period of a millisecond and half a filter of 128 frames.
+        assert_eq!(output, 2_333);
+        // Each is rounded down by itself, and the target comes down slowly.
+        let parts = block + jitter.max(repair) + output;
+        (repair > 0 && target + 4 >= parts && target <= 200_000).then_some(())
+    });
+}

@@ -34,6 +34,8 @@ pub struct StreamCounters {
     pub(super) reanchors: AtomicU64,
     pub(super) delay_ns: AtomicI64,
     pub(super) target_ns: AtomicI64,
+    /// How long an answer to a request for a lost block takes, ns; 0 until one was seen.
+    pub(super) rtt_ns: AtomicI64,
     /// A block's own duration, ns.
     pub(super) block_ns: AtomicI64,
     /// What the output needs of the delay, ns.
@@ -98,6 +100,8 @@ pub struct StreamStats {
     pub target: Duration,
     /// Delay beyond one block that the arrivals ask for.
     pub jitter: Duration,
+    /// How long an answer to a request for a lost block takes, or a PING; zero until one was seen.
+    pub rtt: Duration,
     /// The part of the delay that is a block's own duration.
     pub block: Duration,
     /// The part of the delay that the output needs: its period and the resampler's filter.
@@ -163,6 +167,7 @@ impl StreamCounters {
             delay: nanos(&self.delay_ns),
             target: nanos(&self.target_ns),
             jitter: nanos(&self.jitter_ns),
+            rtt: nanos(&self.rtt_ns),
             block: nanos(&self.block_ns),
             output: nanos(&self.output_ns),
             drift_ppb: self.drift_ppb.load(Ordering::Relaxed),

@@ -563,6 +563,7 @@ impl Repair {
         let low = self.delay == PlayoutDelay::Adaptive(Profile::Low);
         let given_up = self.is_calm(now) && (low || need > DEAR);
         self.allow(now, if none || given_up { 0 } else { need });
+        self.counters.rtt_ns.store(self.rtt.mean().unwrap_or(0), Ordering::Relaxed);
         self.counters.allowance_ns.store(self.allowance, Ordering::Relaxed);
     }
 

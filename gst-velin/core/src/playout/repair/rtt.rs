@@ -66,6 +66,11 @@ impl Rtt {
         self.mean += (sample - self.mean) * gain;
     }
 
+    /// The mean, once something was measured.
+    pub(super) fn mean(&self) -> Option<i64> {
+        (self.samples > 0).then_some(self.mean as i64)
+    }
+
     /// About as long as 95 of 100 answers take.
     pub(super) fn p95(&self) -> i64 {
         (self.mean + 2.0 * self.deviation) as i64
