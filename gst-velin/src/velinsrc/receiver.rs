@@ -169,7 +169,6 @@ impl Receiver {
             target: Duration::ZERO,
             allowance: Duration::ZERO,
             rtt: Duration::ZERO,
-            allowance: Duration::ZERO,
             block: Duration::ZERO,
             jitter: Duration::ZERO,
             output: Duration::ZERO,

@@ -219,7 +219,7 @@ impl Lead {
     }
 
     /// `period` was played `behind_ns` later than the sender's clock would have it.
-    pub(super) fn follow(&mut self, behind_ns: Option<i64>, period: std::time::Duration) {
+    pub(super) fn follow(&mut self, behind_ns: Option<i64>, period: Duration) {
         let Some(behind) = behind_ns else { return };
         let passed = period.as_secs_f64();
         let most = Self::MOST * passed * 1e9;
