@@ -543,7 +543,8 @@ impl Repair {
             run: self.loss.run(),
             block_ns: self.block_ns,
             detect_ns: self.lateness.timer(),
-            rtt_ns: self.rtt.p95(),
+            // A PING tells within a moment; until then the delay a stream starts with has room.
+            rtt_ns: if self.rtt.mean().is_some() { self.rtt.p95() } else { MS },
             retry_ns: self.rtt.retry(),
         };
         let room = self.room();
