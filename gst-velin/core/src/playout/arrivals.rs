@@ -26,6 +26,8 @@ const RHYTHM_NS: i64 = 500 * MS;
 /// A discontinuity that moves the media clock by more than this is a jump.
 const JUMP_NS: i64 = 40 * MS;
 
+/// So much of what is uncertain about the fastest way is jitter, too, at most.
+const MOST_UNCERTAIN_NS: i64 = MS;
 /// A repaired block that took longer says nothing about a delay that anybody would choose.
 const LONGEST_REPAIR_NS: i64 = 100 * MS;
 
@@ -199,7 +201,8 @@ impl Arrivals {
         for (i, w) in self.weights.iter().enumerate().rev() {
             above += w;
             if above > self.wish.tail * self.total {
-                self.path.jitter_ns = (i as i64 + 1) * BUCKET_NS;
+                let uncertain = self.line.scatter_ns().min(MOST_UNCERTAIN_NS);
+                self.path.jitter_ns = (i as i64 + 1) * BUCKET_NS + uncertain;
                 return;
             }
         }

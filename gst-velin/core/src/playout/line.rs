@@ -110,6 +110,11 @@ impl Line {
         LineView { slope: self.view.slope * trust, ..self.view }
     }
 
+    /// How much the windows scatter around the line, ns: about so uncertain is its value.
+    pub(super) fn scatter_ns(&self) -> i64 {
+        self.scatter as i64
+    }
+
     /// Knows nothing about the value any more, though still the slope.
     pub(super) fn restart_value(&mut self) {
         self.started = false;

@@ -67,6 +67,12 @@ impl Loss {
             }
             Some(highest) => {
                 if first_packet && index + WINDOW > highest {
+                    // It was only late.
+                    if index < self.judged && !self.has_first(index) {
+                        self.lost = (self.lost - 1.0).max(0.0);
+                        self.runs = (self.runs - 1.0).clamp(0.0, self.lost);
+                        self.last = self.last.filter(|_| self.lost > 0.5);
+                    }
                     self.set(index, true);
                 }
             }
@@ -165,6 +171,23 @@ mod tests {
         assert_eq!(loss.judge(7, 7), 1);
         assert_eq!(loss.last(), Some(7));
         assert_eq!(loss.judge(8, 9), 0);
+    }
+
+    #[test]
+    fn a_block_that_was_only_late_is_not_lost() {
+        let mut loss = Loss::new(BLOCK);
+        for i in 0..10_000_u64 {
+            if i % 10 != 0 {
+                loss.came(i, true);
+            }
+            loss.judge(i as i64, i.saturating_sub(4));
+            // Six blocks late, after it was given up.
+            if i > 10 && i % 10 == 6 {
+                loss.came(i - 6, true);
+            }
+        }
+        assert!(loss.share() < 0.001, "{}", loss.share());
+        assert!(loss.run() < 1.01, "{}", loss.run());
     }
 
     #[test]

@@ -54,7 +54,7 @@ const DEAF_AFTER: u32 = 40;
 const DEAF_FOR: i64 = 10_000 * MS;
 /// Without loss for so long, some of the allowance is given up.
 const CALM: i64 = 60_000 * MS;
-/// An allowance beyond this is not kept for loss that does not happen.
+/// An allowance beyond this is not kept, and not taken, for loss that does not happen.
 const DEAR: i64 = 10 * MS;
 /// How often the allowance is thought over without need.
 const RECONSIDER: i64 = 50 * MS;
@@ -118,6 +118,8 @@ pub(super) struct Repair {
     allowance: i64,
     copies: Copies,
     reconsidered: i64,
+    /// Nothing had been lost for long when this was last thought over.
+    was_calm: bool,
     /// Since when more is needed, and at least how much.
     rising: Option<(i64, i64)>,
     counters: Arc<StreamCounters>,
@@ -155,6 +157,7 @@ impl Repair {
             allowance: 0,
             copies: Copies::None,
             reconsidered: i64::MIN / 2,
+            was_calm: true,
             rising: None,
             counters,
         };
@@ -562,7 +565,7 @@ impl Repair {
         };
         let none = tries.is_none() && self.copies == Copies::None;
         let low = self.delay == PlayoutDelay::Adaptive(Profile::Low);
-        let given_up = self.is_calm(now) && (low || need > DEAR);
+        let given_up = low && self.is_calm(now);
         self.allow(now, if none || given_up { 0 } else { need });
         self.counters.rtt_ns.store(self.rtt.mean().unwrap_or(0), Ordering::Relaxed);
         self.counters.allowance_ns.store(self.allowance, Ordering::Relaxed);
@@ -570,15 +573,21 @@ impl Repair {
 
     /// What a moment asks for is forgotten with it: delay comes down far more slowly than it goes up.
     fn allow(&mut self, now: i64, need: i64) {
-        if need <= self.allowance || self.allowance == 0 {
-            self.allowance = need;
+        let calm = self.is_calm(now);
+        let first_loss = std::mem::replace(&mut self.was_calm, calm) && !calm;
+        let is_young = now - self.began < MOMENT;
+        // Much delay is for loss that happens.
+        let loses = !calm && self.loss.last().is_some();
+        let worth = |need| if need > DEAR && !loses { 0 } else { need };
+        if need <= self.allowance || (self.allowance == 0 && (first_loss || is_young)) {
+            self.allowance = worth(need);
             self.rising = None;
             return;
         }
         let (since, least) = self.rising.map_or((now, need), |(at, least)| (at, least.min(need)));
         self.rising = Some((since, least));
         if now - since >= MOMENT {
-            self.allowance = least;
+            self.allowance = worth(least);
             self.rising = None;
         }
     }
