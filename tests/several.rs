@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use velin::audio::{Clip, compare, melody, noise};
+use velin::audio::{Clip, compare, melody, rustle};
 use velin::launch::{Device, RATE, Receiver, SOON, alone, framed, sending};
 use velin::machines::Machines;
 use velin::net::{self, Side};
@@ -31,7 +31,7 @@ fn two_machines_talk_both_ways_over_one_connection() {
     }
 
     let length = Duration::from_secs(4);
-    let (from_a, from_b) = (melody(RATE, 2, length), noise(7, RATE, 2, length, 0.2));
+    let (from_a, from_b) = (melody(RATE, 2, length), rustle(7, RATE, 2, length, 0.3));
     let send = |device: &Device, clip: &Clip, properties: &str| {
         let wav = device.folder().join("played.wav");
         let pause = Duration::from_millis(2500);

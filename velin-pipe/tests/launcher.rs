@@ -198,15 +198,13 @@ fn words_of_the_schema_that_the_elements_do_not_know_yet_are_pointed_at() {
     let home = Home::new();
     let preset = home.write(
         "later.toml",
-        "schema = 1\n[receive]\ndrift = \"source\"\nstreams = [\"*\"]\ncarrier = \"tunnel\"\n\
+        "schema = 1\n[receive]\nstreams = [\"*\"]\ncarrier = \"tunnel\"\n\
          [[playback]]\nkind = \"none\"\n",
     );
     let (code, said) = home.run(&["check", text(&preset)]);
     assert_eq!(code, Some(65), "{said}");
     for words in [
-        "later.toml:3:9: error: velinsrc cannot take `source` as its drift",
-        "= write one of resample, off",
-        "later.toml:5:11: error: velinsrc cannot take `tunnel` as its carrier",
+        "later.toml:4:11: error: velinsrc cannot take `tunnel` as its carrier",
         "= write one of auto, lan, tcp",
     ] {
         assert!(said.contains(words), "{words:?} is not in\n{said}");

@@ -28,6 +28,7 @@ use velin_core::wire::{
 use super::clock;
 use super::entropy::random_u64;
 use super::feedback::{Outbox, Playing};
+use super::goodbye::Living;
 use super::outlet::Outlet;
 use super::tcp_media::TcpMedia;
 use super::udp::UdpShared;
@@ -294,6 +295,7 @@ impl Connection {
 
     /// Drives the session until it is over, with or without its TCP connection.
     pub(crate) async fn run(self: &Arc<Self>, tcp: TcpStream, driver: &mut dyn Driver) -> Ended {
+        let _living = Living::new();
         let mut tcp = Some(Tcp::new(tcp));
         let mut woken = wake::watch();
         let ended = loop {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{Nsecs, PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use velin_core::handshake::packets::SessionIndex;
 use velin_core::time::MonoTime;
@@ -217,7 +217,8 @@ impl UdpShared {
             }
             if due.is_empty() {
                 let nanos = next.since(now).as_nanos().min(NAP.as_nanos()) as i64;
-                return Timespec { tv_sec: nanos / 1_000_000_000, tv_nsec: nanos % 1_000_000_000 };
+                let (tv_sec, tv_nsec) = (nanos / 1_000_000_000, (nanos % 1_000_000_000) as Nsecs);
+                return Timespec { tv_sec, tv_nsec };
             }
             for connection in due.drain(..) {
                 connection.poll_nacks(now, out);

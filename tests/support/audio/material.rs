@@ -15,6 +15,20 @@ pub fn noise(seed: u64, rate: u32, channels: usize, length: Duration, amplitude:
     Clip { rate, channels, samples }
 }
 
+/// Noise with next to nothing above 20 kHz, where no resampler is flat.
+#[must_use]
+pub fn rustle(seed: u64, rate: u32, channels: usize, length: Duration, amplitude: f32) -> Clip {
+    const SMOOTH: [f32; 5] = [1.0, 4.0, 6.0, 4.0, 1.0];
+
+    let white = noise(seed, rate, channels, length, amplitude);
+    let at = |i: usize, tap: usize| {
+        white.samples.get((i + tap * channels).wrapping_sub(2 * channels)).copied().unwrap_or(0.0)
+    };
+    let smooth =
+        |i| SMOOTH.iter().enumerate().map(|(tap, weight)| weight / 16.0 * at(i, tap)).sum();
+    Clip { rate, channels, samples: (0..white.samples.len()).map(smooth).collect() }
+}
+
 /// A tune of plucked tones, different on the left and the right, that never repeats within a minute:
 /// it has one position only at which two recordings of it match.
 #[must_use]

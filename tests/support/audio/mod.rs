@@ -6,7 +6,7 @@ mod track;
 mod wav;
 
 pub use compare::{CompareError, Comparison, Gap, compare};
-pub use material::{Noise, melody, noise, speech};
+pub use material::{Noise, melody, noise, rustle, speech};
 pub use wav::WavError;
 
 use std::time::Duration;

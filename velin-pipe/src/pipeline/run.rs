@@ -24,6 +24,8 @@ use crate::preset::diagnostic::Sources;
 
 /// How long a clean end may take: files are finished and peers are told in this time.
 const END: Duration = Duration::from_secs(2);
+/// How long the links have to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// How often signals, the clock and the time are looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -413,6 +415,8 @@ impl Runner {
         });
         // A device that is stuck must not keep the program.
         let _ = is_done.recv_timeout(END);
+        // The other side is to know that this is the end, and not an outage.
+        gstvelin::link::wait_for_goodbyes(GOODBYE);
     }
 }
 
