@@ -89,13 +89,19 @@ step_build() {
 
 # Without the tests of documentation: they are the same text on every system. The elements play in real
 # time, which Wine keeps only roughly: one at a time, and what failed is tried again.
+# Wine loses a program now and then before it begins ("wine client error"): what failed for good
+# fails twice.
+twice() {
+    local test=(cargo test --locked --profile windows --target $GNU --no-fail-fast "$@")
+    "${test[@]}" || { echo "again: $*"; "${test[@]}"; }
+}
+
 step_test() {
     environment
     export GST_PLUGIN_PATH=
-    cargo test --locked --profile windows --target $GNU --no-fail-fast -p velin-core --lib --tests
-    cargo test --locked --profile windows --target $GNU --no-fail-fast -p gst-velin --lib
-    cargo test --locked --profile windows --target $GNU --no-fail-fast -p velin-pipe --lib \
-        --features velin-core/nonce-guard
+    twice -p velin-core --lib --tests
+    twice -p gst-velin --lib
+    twice -p velin-pipe --lib --features velin-core/nonce-guard
     local failed=() again
     mapfile -t failed < <(elements)
     for again in 1 2 3; do
