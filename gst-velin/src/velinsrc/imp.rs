@@ -336,7 +336,8 @@ impl PushSrcImpl for VelinSrc {
             RenderTime { mono: now.pair.mono - Duration::from(late) + Duration::from(early) };
         if !streaming.clock_checked && timeline.frame() >= u64::from(streaming.pcm.rate.hz()) {
             streaming.clock_checked = true;
-            device_clock::check(&self.obj(), &clock);
+            // Posting a message is nothing for this thread, nor under its lock.
+            self.obj().call_async(move |element| device_clock::check(element, &clock));
         }
 
         while let Some(player) = self.receiver.next_joining() {
