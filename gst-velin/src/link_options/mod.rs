@@ -53,20 +53,6 @@ impl Carrier {
             Self::Tcp => CoreCarrier::Tcp,
         }
     }
-
-    fn parse(text: &str) -> Option<Self> {
-        [("auto", Self::Auto), ("lan", Self::Lan), ("tcp", Self::Tcp)]
-            .into_iter()
-            .find_map(|(nick, carrier)| (nick == text).then_some(carrier))
-    }
-
-    fn nick(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Lan => "lan",
-            Self::Tcp => "tcp",
-        }
-    }
 }
 
 /// The values of the link properties.
@@ -89,6 +75,20 @@ pub(crate) struct LinkOptions {
     pub(crate) auto_reconnect: bool,
     pub(crate) mtu: u32,
     pub(crate) qos_dscp: i32,
+}
+
+/// The value of an enum property that is called `nick`.
+pub(crate) fn by_nick<T>(nick: &str) -> Option<T>
+where
+    T: StaticType + for<'a> FromValue<'a>,
+{
+    glib::EnumClass::with_type(T::static_type())?.to_value_by_nick(nick)?.get().ok()
+}
+
+/// What a value of an enum property is called.
+pub(crate) fn nick(value: impl Into<glib::Value>) -> String {
+    let value = value.into();
+    glib::EnumValue::from_value(&value).map_or_else(String::new, |(_, v)| v.nick().to_owned())
 }
 
 /// Puts `value` into `slot` if it is of its type.
@@ -217,7 +217,7 @@ impl LinkOptions {
             "mode" if matches!(text, "caller" | "listener") => {}
             "mode" => return Err(bad()),
             "audio-port" => self.audio_port = Some(text.parse().map_err(|_| bad())?),
-            "carrier" => self.carrier = Carrier::parse(text).ok_or_else(bad)?,
+            "carrier" => self.carrier = by_nick(text).ok_or_else(bad)?,
             "link" => self.link = Some(text.to_owned()),
             "peer" => self.peer = Some(text.to_owned()),
             "allow" => self.allow = Some(text.to_owned()),
@@ -250,7 +250,7 @@ impl LinkOptions {
         };
         put("mode", (self.mode != d.mode).then(|| mode.to_owned()));
         put("peer", self.peer.clone());
-        put("carrier", (self.carrier != d.carrier).then(|| self.carrier.nick().to_owned()));
+        put("carrier", (self.carrier != d.carrier).then(|| nick(self.carrier)));
         put("link", self.link.clone());
         put("allow", self.allow.clone());
         let sessions = self.max_sessions;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gst::glib;
 use gst::prelude::*;
 
-use crate::link_options::{LinkOptions, Mode, nanos, put};
+use crate::link_options::{LinkOptions, Mode, by_nick, nanos, nick, put};
 use crate::uri::VelinUri;
 
 /// How the samples are coded on the way.
@@ -94,15 +94,8 @@ impl Settings {
                     let ns = text.parse().ok().filter(|v| PACKET_TIME_NS.contains(v));
                     new.packet_time = Duration::from_nanos(ns.ok_or_else(bad)?);
                 }
-                "codec" if text == "pcm" => new.codec = Codec::Pcm,
-                "codec" => return Err(bad()),
-                "repair" => {
-                    new.repair = match text.as_str() {
-                        "auto" => Repair::Auto,
-                        "off" => Repair::Off,
-                        _ => return Err(bad()),
-                    }
-                }
+                "codec" => new.codec = by_nick(text).ok_or_else(bad)?,
+                "repair" => new.repair = by_nick(text).ok_or_else(bad)?,
                 _ if new.link.apply_key(key, text)? => {}
                 _ => unknown.push(key.clone()),
             }
@@ -119,8 +112,8 @@ impl Settings {
         if self.packet_time != Self::default().packet_time {
             uri.query.push(("packet-time".into(), nanos(self.packet_time).to_string()));
         }
-        if self.repair == Repair::Off {
-            uri.query.push(("repair".into(), "off".into()));
+        if self.repair != Self::default().repair {
+            uri.query.push(("repair".into(), nick(self.repair)));
         }
         uri
     }

@@ -8,7 +8,7 @@ use gst::prelude::*;
 use velin_core::playout::{self, MAX_FIXED_DELAY, PlayoutDelay, RepairWish};
 
 use crate::link::{FilterError, StreamFilter};
-use crate::link_options::{LinkOptions, Mode, nanos, put};
+use crate::link_options::{LinkOptions, Mode, by_nick, nanos, nick, put};
 use crate::uri::VelinUri;
 
 /// How the playout delay is chosen.
@@ -180,28 +180,9 @@ impl Settings {
                     new.latency = Duration::from_millis(ms.ok_or_else(bad)?.into());
                     new.profile = Profile::Fixed;
                 }
-                "profile" => {
-                    new.profile = match text.as_str() {
-                        "low" => Profile::Low,
-                        "music" => Profile::Music,
-                        "voice" => Profile::Voice,
-                        "fixed" => Profile::Fixed,
-                        _ => return Err(bad()),
-                    }
-                }
-                "drift" => {
-                    new.drift = match text.as_str() {
-                        "off" => Drift::Off,
-                        "resample" => Drift::Resample,
-                        "source" => Drift::Source,
-                        _ => return Err(bad()),
-                    }
-                }
-                "repair" => {
-                    let all = [Repair::Auto, Repair::Nack, Repair::Copy, Repair::Off];
-                    let known = all.into_iter().find(|r| nick(*r) == text);
-                    new.repair = known.ok_or_else(bad)?;
-                }
+                "profile" => new.profile = by_nick(text).ok_or_else(bad)?,
+                "drift" => new.drift = by_nick(text).ok_or_else(bad)?,
+                "repair" => new.repair = by_nick(text).ok_or_else(bad)?,
                 _ if new.link.apply_key(key, text)? => {}
                 _ => unknown.push(key.clone()),
             }
@@ -216,19 +197,17 @@ impl Settings {
         let mut uri = self.link.to_uri();
         uri.stream = self.streams.clone();
         let mut put = |key: &str, value: String| uri.query.push((key.to_owned(), value));
-        match self.profile {
-            Profile::Low => put("profile", "low".into()),
-            Profile::Music => {}
-            Profile::Voice => put("profile", "voice".into()),
-            Profile::Fixed => put("latency", millis(self.latency).to_string()),
+        let d = Self::default();
+        if self.profile == Profile::Fixed {
+            put("latency", millis(self.latency).to_string());
+        } else if self.profile != d.profile {
+            put("profile", nick(self.profile));
         }
-        match self.drift {
-            Drift::Resample => {}
-            Drift::Source => put("drift", "source".into()),
-            Drift::Off => put("drift", "off".into()),
+        if self.drift != d.drift {
+            put("drift", nick(self.drift));
         }
-        if self.repair != Repair::Auto {
-            put("repair", nick(self.repair).to_owned());
+        if self.repair != d.repair {
+            put("repair", nick(self.repair));
         }
         uri
     }
@@ -245,15 +224,6 @@ impl Settings {
     /// Which streams to play.
     pub(super) fn filter(&self) -> Result<StreamFilter, FilterError> {
         self.streams.as_deref().unwrap_or_default().parse()
-    }
-}
-
-fn nick(repair: Repair) -> &'static str {
-    match repair {
-        Repair::Auto => "auto",
-        Repair::Nack => "nack",
-        Repair::Copy => "copy",
-        Repair::Off => "off",
     }
 }
 
