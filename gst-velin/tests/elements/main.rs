@@ -18,3 +18,4 @@ mod repair;
 mod scale;
 mod states;
 mod support;
+mod timing;
