@@ -45,6 +45,7 @@ mod imp;
 mod receiver;
 mod report;
 mod settings;
+mod small_buffers;
 mod starvation;
 mod stats;
 mod streaming;
