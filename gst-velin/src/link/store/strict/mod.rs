@@ -7,7 +7,7 @@ mod unix;
 mod windows;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use unix as system;
 use windows as system;
 
 pub(in crate::link) use system::quoted;
-use system::{check_directories, check_file};
+use system::{check_directory, check_file};
 
 /// A file or directory that other users could have changed or read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -140,6 +140,18 @@ pub(super) fn read(path: &Path, guard: Guard, max: usize) -> Result<Zeroizing<Ve
     let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
     file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
     if bytes.len() > max { Err(ReadError::TooLarge) } else { Ok(bytes) }
+}
+
+/// The directory of `path`, and of what it links to. Directories further up are not looked at: whoever
+/// exchanges this one cannot give the new one to this user or to the system.
+fn check_directories(path: &Path) -> io::Result<Result<(), UnsafePlace>> {
+    if let Err(error) = check_directory(parent(path))? {
+        return Ok(Err(error));
+    }
+    match fs::canonicalize(path) {
+        Ok(target) => check_directory(parent(&target)),
+        Err(_) => Ok(Ok(())),
+    }
 }
 
 /// Makes the directory of `path`, for this user only, if it is missing, and checks it.

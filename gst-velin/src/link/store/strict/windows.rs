@@ -54,18 +54,6 @@ pub(super) fn check_file(
     Ok(judge(&access::of(file)?, path, &user, "F", limits))
 }
 
-/// The directory of `path`, and of what it links to. Directories further up are not looked at:
-/// whoever exchanges this one cannot give the new one to this user or to the system.
-pub(super) fn check_directories(path: &Path) -> io::Result<Result<(), UnsafePlace>> {
-    if let Err(error) = check_directory(parent(path))? {
-        return Ok(Err(error));
-    }
-    match fs::canonicalize(path) {
-        Ok(target) => check_directory(parent(&target)),
-        Err(_) => Ok(Ok(())),
-    }
-}
-
 /// Makes the directory and those above it that are missing, for this user only.
 pub(super) fn create_directories(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
@@ -107,7 +95,7 @@ pub(crate) fn quoted(path: &Path) -> String {
     if !text.is_empty() && text.chars().all(plain) { text } else { format!("\"{text}\"") }
 }
 
-fn check_directory(directory: &Path) -> io::Result<Result<(), UnsafePlace>> {
+pub(super) fn check_directory(directory: &Path) -> io::Result<Result<(), UnsafePlace>> {
     let opened = OpenOptions::new()
         .access_mode(READ_CONTROL)
         .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
