@@ -30,11 +30,13 @@ mod block;
 mod controls;
 mod counters;
 mod due;
+mod gain;
 mod limiter;
 mod line;
 mod matrix;
 mod mixer;
 mod output_clock;
+mod pan;
 mod player;
 mod queue;
 mod receiver;
@@ -47,8 +49,8 @@ mod timeline;
 mod trace;
 
 pub use block::{Block, Body, MAX_PAYLOAD};
-pub use controls::StreamControls;
-pub use counters::{StreamCounters, StreamStats};
+pub use controls::{MixSettings, StreamControls};
+pub use counters::{MixCounters, StreamCounters, StreamStats};
 pub use mixer::{Mixer, PlayerId, RenderTime, Rendered};
 pub use player::PlayerHalf;
 pub use receiver::{Insert, ReceiverHalf};
@@ -64,7 +66,9 @@ pub use trace::{
 use std::sync::Arc;
 use std::time::Duration;
 
+use gain::Gain;
 use matrix::Matrix;
+use pan::Pan;
 use queue::Queue;
 use repair::Repair;
 use resample::Resample;
@@ -272,6 +276,8 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
         PlayoutDelay::Adaptive(profile) => profile,
         PlayoutDelay::Fixed(_) => Profile::Music,
     };
+    let pan = Pan::new(format.map, output.map, &matrix);
+    let gain = Gain::new(output.rate, output.map.channels(), pan);
     let resample = Resample::new(format.rate, output.rate, &matrix, drift, profile);
     let block_ns = i64::try_from(block).unwrap_or(i64::MAX);
     let repair = Repair::new(repair, delay, block_ns, counters.clone());
@@ -284,7 +290,8 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
         counters.clone(),
         controls.clone(),
     );
-    let player = PlayerHalf::new(timeline, matrix, resample, output, drift, counters, controls);
+    let player =
+        PlayerHalf::new(timeline, matrix, gain, resample, output, drift, counters, controls);
     Ok((receiver, player))
 }
 
