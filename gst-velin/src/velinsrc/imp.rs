@@ -20,7 +20,7 @@ use super::report::observer;
 use super::settings::{Drift, PROPERTIES, Settings};
 use super::stats;
 use super::streaming::{Now, Streaming};
-use super::timing::{CATCH_UP, Lead, Output, Pace, Timeline};
+use super::timing::{CATCH_UP, Lead, Nap, Output, Pace, Timeline};
 use crate::format::{PcmFormat, template_caps};
 use crate::link::{self, Intake, Link, Recorded, StreamFilter};
 use crate::link_options::{OpenLink, Seat};
@@ -48,6 +48,7 @@ pub struct VelinSrc {
     streaming: Mutex<Option<Streaming>>,
     /// What `unlock` needs; never held while waiting.
     wait: Mutex<Wait>,
+    woken: Condvar,
     negotiated: Mutex<bool>,
     negotiation: Condvar,
     receiver: Arc<Receiver>,
@@ -273,6 +274,7 @@ impl BaseSrcImpl for VelinSrc {
         if let Some(id) = wait.clock_id.take() {
             id.unschedule();
         }
+        self.woken.notify_all();
         Ok(())
     }
 
@@ -316,7 +318,7 @@ impl PushSrcImpl for VelinSrc {
                 } else {
                     let wanted = streaming.lead.wanted(timeline.due());
                     let early = wanted.saturating_sub(now.running);
-                    self.wait_until(pace.wait_for(now.pair, early))?;
+                    self.nap(pace.wait_for(now.pair, early))?;
                     now = Now::read(pace, output, base_time);
                     timeline
                 }
@@ -521,18 +523,27 @@ impl VelinSrc {
         Ok((clock, base_time))
     }
 
-    fn wait_until(&self, id: gst::SingleShotClockId) -> Result<(), gst::FlowError> {
-        {
-            let mut wait = self.wait();
-            if wait.flushing {
-                return Err(gst::FlowError::Flushing);
-            }
-            wait.clock_id = Some(id.clone());
-        }
-        let (result, _) = id.wait();
+    fn nap(&self, nap: Nap) -> Result<(), gst::FlowError> {
         let mut wait = self.wait();
-        wait.clock_id = None;
-        if wait.flushing || result == Err(gst::ClockError::Unscheduled) {
+        if wait.flushing {
+            return Err(gst::FlowError::Flushing);
+        }
+        let unscheduled = match nap {
+            Nap::For(time) => {
+                let waited = self.woken.wait_timeout_while(wait, time, |wait| !wait.flushing);
+                wait = waited.unwrap_or_else(PoisonError::into_inner).0;
+                false
+            }
+            Nap::Until(id) => {
+                wait.clock_id = Some(id.clone());
+                drop(wait);
+                let result = id.wait().0;
+                wait = self.wait();
+                wait.clock_id = None;
+                result == Err(gst::ClockError::Unscheduled)
+            }
+        };
+        if wait.flushing || unscheduled {
             return Err(gst::FlowError::Flushing);
         }
         Ok(())

@@ -102,12 +102,33 @@ pub(super) struct Pace {
     clock: gst::Clock,
     /// What is waited on instead, unless the clock is exact by itself as the system's is.
     host: Option<gst::Clock>,
+    /// Whoever waits can do so by the host's clock, without GStreamer's.
+    plain: bool,
     /// The wait that is over.
     id: Option<gst::SingleShotClockId>,
     /// How far the clock is ahead of the host's, in the long run, in ns; and when it was so.
     ahead: Option<(f64, MonoTime)>,
     /// Since when the clock is read.
     began: Option<MonoTime>,
+}
+
+/// How to wait.
+#[derive(Debug)]
+pub(super) enum Nap {
+    /// So long, by the host's clock.
+    For(Duration),
+    /// Until a clock says so.
+    Until(gst::SingleShotClockId),
+}
+
+/// Whether threads can wait for the host's clock by themselves, as exactly as GStreamer's does and
+/// with half its changes of thread: it sleeps twice, for most of the time and for the rest.
+const NAPS: bool = cfg!(target_os = "linux");
+
+/// Whether a clock is the host's own monotonic one.
+fn is_plain(clock: &gst::Clock) -> bool {
+    clock.type_() == gst::SystemClock::static_type()
+        && clock.property::<gst::ClockType>("clock-type") == gst::ClockType::Monotonic
 }
 
 /// What is known of an output beside its clock.
@@ -141,6 +162,7 @@ impl Pace {
         let audio = glib::Type::from_name("GstAudioClock");
         let smooth = audio.is_some_and(|audio| clock.type_().is_a(audio));
         Self {
+            plain: NAPS && (smooth || is_plain(&clock)),
             clock,
             host: smooth.then(gst::SystemClock::obtain),
             id: None,
@@ -149,17 +171,21 @@ impl Pace {
         }
     }
 
-    /// What to wait on for `time`, from now on: a clock that moves in steps would wake in steps.
-    pub(super) fn wait_for(&mut self, now: Pair, time: gst::ClockTime) -> gst::SingleShotClockId {
+    /// How to wait for `time`, from now on.
+    pub(super) fn wait_for(&mut self, now: Pair, time: gst::ClockTime) -> Nap {
+        if self.plain {
+            return Nap::For(time.into());
+        }
         let (clock, time) = match &self.host {
             None => (&self.clock, now.clock + time),
+            // A clock that moves in steps would wake in steps.
             Some(host) => (host, host.time() + time),
         };
         // The one before is over: nothing is allocated once there is one.
         let before = self.id.take();
         let again = before.filter(|id| clock.single_shot_id_reinit(id, time).is_ok());
         let id = again.unwrap_or_else(|| clock.new_single_shot_id(time));
-        self.id.insert(id).clone()
+        Nap::Until(self.id.insert(id).clone())
     }
 
     /// The clock that it is for.
@@ -266,7 +292,14 @@ mod tests {
     fn pace(smooth: bool) -> Pace {
         gst::init().unwrap();
         let clock = gst::SystemClock::obtain();
-        Pace { host: smooth.then(|| clock.clone()), clock, id: None, ahead: None, began: None }
+        Pace {
+            plain: false,
+            host: smooth.then(|| clock.clone()),
+            clock,
+            id: None,
+            ahead: None,
+            began: None,
+        }
     }
 
     /// The clock's time by its pace, less the host's, in ms, at each of `seconds` that `ahead` says

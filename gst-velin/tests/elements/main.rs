@@ -19,3 +19,4 @@ mod repair;
 mod scale;
 mod states;
 mod support;
+mod timing;

@@ -23,6 +23,13 @@ const STALL_BURST_NS: i64 = 100 * MS;
 /// Stalls that follow each other faster than this are a capture that delivers in long chunks: each
 /// counts once, with its first block. Others are left out altogether.
 const RHYTHM_NS: i64 = 500 * MS;
+/// No arrival for so long, or for what blocks are late anyhow, and then a burst is a hiccup of the
+/// path or of a machine …
+const HICCUP_NS: i64 = 10 * MS;
+/// … which is left out, too, unless there was one within this time before: of 30 ms it would hold
+/// more late blocks than a profile lets pass in a minute, and a delay that was raised by it would
+/// need another minute to come down.
+const RECENT_NS: i64 = 20_000 * MS;
 /// A discontinuity that moves the media clock by more than this is a jump.
 const JUMP_NS: i64 = 40 * MS;
 
@@ -64,6 +71,9 @@ pub(super) struct Arrivals {
     /// When the burst after a stall began.
     stall: Option<i64>,
     last_stall: i64,
+    /// When the burst after a hiccup began that is left out.
+    hiccup: Option<i64>,
+    last_hiccup: i64,
     /// From when to when nothing came last, for longer than jitter.
     still: (i64, i64),
     /// The last stall followed another so soon that it is the capture's rhythm.
@@ -85,6 +95,8 @@ impl Arrivals {
             last: 0,
             stall: None,
             last_stall: i64::MIN / 2,
+            hiccup: None,
+            last_hiccup: i64::MIN / 2,
             still: (i64::MIN, i64::MIN),
             rhythm: false,
             recomputed: 0,
@@ -129,7 +141,8 @@ impl Arrivals {
         let first = *self.first.get_or_insert(arrival);
         // Two carriers may deliver a little out of order.
         let now = if first == arrival { arrival } else { arrival.max(self.last) };
-        if first != arrival && now - self.last > STALL_NS {
+        let gap = if first == arrival { 0 } else { now - self.last };
+        if gap > STALL_NS {
             self.still = (self.last, now);
             self.stall = Some(now);
             self.rhythm = now - self.last_stall < RHYTHM_NS;
@@ -161,11 +174,29 @@ impl Arrivals {
         } else if !self.rhythm && self.is_held(arrival - rel) {
             // The burst does not keep the order.
             return;
+        } else if self.is_lone_hiccup(now, gap, rel) {
+            return;
         }
         self.count(rel);
         if rel > self.path.jitter_ns || now - self.recomputed >= RECOMPUTE_NS {
             self.recompute(now);
         }
+    }
+
+    /// Whether a block that comes `rel` late, and `gap` after the one before it, belongs to a hiccup
+    /// that is left out.
+    fn is_lone_hiccup(&mut self, now: i64, gap: i64, rel: i64) -> bool {
+        let usual = self.path.jitter_ns + self.block_ns;
+        if rel <= usual {
+            self.hiccup = None;
+            return false;
+        }
+        if gap > HICCUP_NS.max(usual + self.block_ns) {
+            let is_lone = now - self.last_hiccup > RECENT_NS;
+            self.hiccup = is_lone.then_some(now);
+            self.last_hiccup = now;
+        }
+        self.hiccup.is_some_and(|begin| now - begin <= STALL_BURST_NS)
     }
 
     /// Records a block that was lost and came again. When it comes says nothing about the path's
@@ -266,6 +297,26 @@ mod tests {
             arrivals.record(arrival, due);
         }
         assert_eq!(arrivals.path().jitter_ns, BUCKET_NS);
+    }
+
+    /// What is asked for at the end of a minute on a clean path that stood still for 30 ms at each of
+    /// `hiccups`, in seconds.
+    fn jitter_after_hiccups(hiccups: &[i64]) -> i64 {
+        let mut arrivals = Arrivals::new(BLOCK, Profile::Music);
+        for i in 0..24_000 {
+            let due = i * BLOCK;
+            let held =
+                hiccups.iter().map(|s| s * 1_000 * MS).find(|h| (*h..h + 30 * MS).contains(&due));
+            arrivals.record(held.map_or(due, |h| h + 30 * MS), due);
+        }
+        arrivals.path().jitter_ns
+    }
+
+    #[test]
+    fn a_hiccup_raises_the_target_only_if_it_is_not_alone() {
+        assert_eq!(jitter_after_hiccups(&[13]), BUCKET_NS);
+        assert_eq!(jitter_after_hiccups(&[5, 30, 55]), BUCKET_NS);
+        assert!(jitter_after_hiccups(&[40, 48, 55]) > 20 * MS);
     }
 
     #[test]
