@@ -49,8 +49,10 @@ fn place(source: &gst::Element, settings: Vec<Setting>) {
         let child = values[1].get::<gst::glib::Object>().ok()?;
         let name = values[2].get::<String>().ok()?;
         for Setting { stream, property, value } in &settings {
-            if *stream == name {
-                child.set_property_from_value(property, value);
+            match value {
+                _ if *stream != name => {}
+                Turn::To(value) => child.set_property(property, value),
+                Turn::On(value) => child.set_property(property, value),
             }
         }
         None
@@ -164,7 +166,13 @@ struct Options {
 struct Setting {
     stream: String,
     property: String,
-    value: gst::glib::Value,
+    value: Turn,
+}
+
+#[derive(Clone)]
+enum Turn {
+    To(f64),
+    On(bool),
 }
 
 impl Setting {
@@ -172,8 +180,8 @@ impl Setting {
         let (path, value) = text.split_once('=').context("--stream takes NAME::PROPERTY=VALUE")?;
         let (stream, property) = path.rsplit_once("::").context("a stream needs ::PROPERTY")?;
         let value = match property {
-            "volume" | "pan" => value.parse::<f64>().context("a number")?.to_value(),
-            "mute" | "solo" => value.parse::<bool>().context("true or false")?.to_value(),
+            "volume" | "pan" => Turn::To(value.parse().context("a number")?),
+            "mute" | "solo" => Turn::On(value.parse().context("true or false")?),
             _ => bail!("a stream has volume, mute, pan and solo, not {property}"),
         };
         Ok(Self { stream: stream.into(), property: property.into(), value })

@@ -94,11 +94,13 @@ fn the_table_of_streams_lists_every_property_with_its_default() {
 
     let stream = gstvelin::velinsrc::Stream::static_type();
     let class = gst::glib::object::ObjectClass::from_type(stream).unwrap();
-    let own = class.list_properties().iter().filter(|p| p.owner_type() == stream).cloned();
-    let mut real: Vec<_> = own
+    let properties = class.list_properties();
+    let mut real: Vec<_> = properties
+        .iter()
+        .filter(|p| p.owner_type() == stream)
         .map(|p| {
             let writable = p.flags().contains(gst::glib::ParamFlags::WRITABLE);
-            let default = p.default_value().serialize().ok().filter(|_| writable);
+            let default = writable.then(|| p.default_value().serialize().unwrap());
             let default = default.map_or("–".to_owned(), |text| format!("`{text}`"));
             (p.name().to_owned(), default)
         })
