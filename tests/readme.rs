@@ -101,7 +101,7 @@ fn the_table_of_streams_lists_every_property_with_its_default() {
         .map(|p| {
             let writable = p.flags().contains(gst::glib::ParamFlags::WRITABLE);
             let default = writable.then(|| p.default_value().serialize().unwrap());
-            let default = default.map_or("–".to_owned(), |text| format!("`{text}`"));
+            let default = default.map_or_else(|| "–".to_owned(), |text| format!("`{text}`"));
             (p.name().to_owned(), default)
         })
         .collect();

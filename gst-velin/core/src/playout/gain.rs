@@ -1,7 +1,8 @@
 //! Gains of a stream's channels, on their way to where they should be.
 
+use super::matrix::Matrix;
 use super::pan::{Gains, Pan};
-use crate::units::{Channels, SampleRate};
+use crate::units::SampleRate;
 
 /// How long a change of gain takes, in fractions of a second: 1/200 = 5 ms.
 const RAMP_PER_S: u32 = 200;
@@ -39,10 +40,11 @@ pub(super) struct Gain {
 }
 
 impl Gain {
-    /// For an output of `channels` at `rate`.
-    pub(super) fn new(rate: SampleRate, channels: Channels, pan: Pan) -> Self {
+    /// For a stream that goes to an output at `rate` by way of `matrix`.
+    pub(super) fn new(rate: SampleRate, matrix: &Matrix) -> Self {
         let frames = (rate.hz() / RAMP_PER_S).max(1);
-        Self { pan, channels: channels.get(), aim: None, ramp: Ramp::new(frames) }
+        let (pan, channels) = (Pan::new(matrix), matrix.outputs());
+        Self { pan, channels, aim: None, ramp: Ramp::new(frames) }
     }
 
     /// Whether the stream has come to silence.
@@ -183,12 +185,10 @@ impl Ramp {
 mod tests {
     use super::*;
     use crate::codec::ChannelMap;
-    use crate::playout::matrix::Matrix;
 
     fn gain(map: ChannelMap) -> Gain {
         let matrix = Matrix::new(ChannelMap::mono(), map).unwrap();
-        let pan = Pan::new(ChannelMap::mono(), map, &matrix);
-        Gain::new(SampleRate::HZ_48000, map.channels(), pan)
+        Gain::new(SampleRate::HZ_48000, &matrix)
     }
 
     fn level(level: f32) -> Aim {

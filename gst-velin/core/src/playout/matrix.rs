@@ -17,6 +17,8 @@ const MAX: usize = Channels::MAX as usize;
 #[derive(Clone, Debug)]
 pub(super) struct Matrix {
     weights: [[f32; MAX]; MAX],
+    from: ChannelMap,
+    to: ChannelMap,
     inputs: usize,
     outputs: usize,
     identity: bool,
@@ -26,7 +28,8 @@ impl Matrix {
     /// `None` when channels without positions cannot be told apart by their count.
     pub(super) fn new(from: ChannelMap, to: ChannelMap) -> Option<Self> {
         let (inputs, outputs) = (from.channels().get(), to.channels().get());
-        let mut matrix = Self { weights: [[0.0; MAX]; MAX], inputs, outputs, identity: from == to };
+        let weights = [[0.0; MAX]; MAX];
+        let mut matrix = Self { weights, from, to, inputs, outputs, identity: from == to };
         if from.is_unpositioned() || to.is_unpositioned() {
             matrix.identity = inputs == outputs;
             (0..inputs.min(outputs)).for_each(|i| matrix.weights[i][i] = 1.0);
@@ -39,6 +42,16 @@ impl Matrix {
         matrix.share_bass(&from, &to);
         matrix.normalise();
         Some(matrix)
+    }
+
+    /// The stream's layout.
+    pub(super) fn from(&self) -> ChannelMap {
+        self.from
+    }
+
+    /// The output's layout.
+    pub(super) fn to(&self) -> ChannelMap {
+        self.to
     }
 
     pub(super) fn inputs(&self) -> usize {
@@ -293,8 +306,12 @@ mod tests {
     #[test]
     fn the_weights_are_those_of_audioconvert() {
         let cases: [(&str, &str, &[&[f32]]); 12] = [
-            ("M", FIVE_ONE, &[&[1.0, 1.0, 0.7071, 1.0, 0.5, 0.5]]),
-            ("M", SEVEN_ONE, &[&[1.0, 1.0, 0.7071, 1.0, 0.5, 0.5, 0.7071, 0.7071]]),
+            ("M", FIVE_ONE, &[&[1.0, 1.0, FRAC_1_SQRT_2, 1.0, 0.5, 0.5]]),
+            (
+                "M",
+                SEVEN_ONE,
+                &[&[1.0, 1.0, FRAC_1_SQRT_2, 1.0, 0.5, 0.5, FRAC_1_SQRT_2, FRAC_1_SQRT_2]],
+            ),
             ("M", "FL FR RL RR", &[&[1.0, 1.0, 0.5, 0.5]]),
             (
                 "FL FR",

@@ -66,9 +66,7 @@ pub use trace::{
 use std::sync::Arc;
 use std::time::Duration;
 
-use gain::Gain;
 use matrix::Matrix;
-use pan::Pan;
 use queue::Queue;
 use repair::Repair;
 use resample::Resample;
@@ -276,8 +274,6 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
         PlayoutDelay::Adaptive(profile) => profile,
         PlayoutDelay::Fixed(_) => Profile::Music,
     };
-    let pan = Pan::new(format.map, output.map, &matrix);
-    let gain = Gain::new(output.rate, output.map.channels(), pan);
     let resample = Resample::new(format.rate, output.rate, &matrix, drift, profile);
     let block_ns = i64::try_from(block).unwrap_or(i64::MAX);
     let repair = Repair::new(repair, delay, block_ns, counters.clone());
@@ -290,8 +286,7 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
         counters.clone(),
         controls.clone(),
     );
-    let player =
-        PlayerHalf::new(timeline, matrix, gain, resample, output, drift, counters, controls);
+    let player = PlayerHalf::new(timeline, matrix, resample, output, drift, counters, controls);
     Ok((receiver, player))
 }
 

@@ -3,7 +3,7 @@
 use std::f32::consts::{FRAC_PI_2, FRAC_PI_4, SQRT_2};
 
 use super::matrix::Matrix;
-use crate::codec::{ChannelMap, Position};
+use crate::codec::Position;
 use crate::units::Channels;
 
 const MAX: usize = Channels::MAX as usize;
@@ -48,8 +48,9 @@ enum Side {
 }
 
 impl Pan {
-    /// For a stream `from` in an output `to`, by way of `matrix`.
-    pub(super) fn new(from: ChannelMap, to: ChannelMap, matrix: &Matrix) -> Self {
+    /// For a stream that goes to the output by way of `matrix`.
+    pub(super) fn new(matrix: &Matrix) -> Self {
+        let (from, to) = (matrix.from(), matrix.to());
         let mut sides = [Side::Everywhere; MAX];
         for (side, position) in sides.iter_mut().zip(to.positions()) {
             *side = side_of(*position);
@@ -115,6 +116,7 @@ fn side_of(position: Position) -> Side {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::ChannelMap;
 
     fn map(names: &str) -> ChannelMap {
         let positions: Vec<_> =
@@ -123,9 +125,8 @@ mod tests {
     }
 
     fn pan(from: &str, to: &str) -> (Pan, Matrix) {
-        let (from, to) = (map(from), map(to));
-        let matrix = Matrix::new(from, to).unwrap();
-        (Pan::new(from, to, &matrix), matrix)
+        let matrix = Matrix::new(map(from), map(to)).unwrap();
+        (Pan::new(&matrix), matrix)
     }
 
     const PLACES: [f32; 9] = [-1.0, -0.99, -0.5, -0.01, 0.0, 0.1, 0.5, 0.9, 1.0];
@@ -166,7 +167,7 @@ mod tests {
         }
         assert_eq!(pan.gains(-1.0)[..2], [1.0, 0.0]);
         assert_eq!(pan.gains(1.0)[..2], [0.0, 1.0]);
-        assert!((pan.gains(-0.5)[1] - 0.7071).abs() < 1e-4);
+        assert!((pan.gains(-0.5)[1] - std::f32::consts::FRAC_1_SQRT_2).abs() < 1e-4);
     }
 
     #[test]
@@ -189,9 +190,9 @@ mod tests {
         }
         let bare = ChannelMap::unpositioned(Channels::STEREO);
         let matrix = Matrix::new(bare, bare).unwrap();
-        assert_eq!(Pan::new(bare, bare, &matrix).gains(0.7), [1.0; MAX]);
+        assert_eq!(Pan::new(&matrix).gains(0.7), [1.0; MAX]);
         // Two channels in the places of left and right are balanced.
         let matrix = Matrix::new(bare, ChannelMap::stereo()).unwrap();
-        assert_eq!(Pan::new(bare, ChannelMap::stereo(), &matrix).gains(1.0)[..2], [0.0, 1.0]);
+        assert_eq!(Pan::new(&matrix).gains(1.0)[..2], [0.0, 1.0]);
     }
 }

@@ -68,7 +68,6 @@ impl PlayerHalf {
     pub(super) fn new(
         timeline: Timeline,
         matrix: Matrix,
-        gain: Gain,
         resample: Option<Resample>,
         output: OutputFormat,
         drift: Drift,
@@ -83,7 +82,7 @@ impl PlayerHalf {
             output,
             exact: drift == Drift::Exact,
             follow: drift == Drift::Follow,
-            gain,
+            gain: Gain::new(output.rate, &matrix),
             leaving: false,
             quiet: usize::MAX,
             last_cause: Cause::Silence,
