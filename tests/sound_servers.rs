@@ -54,6 +54,20 @@ fn pipewire_to_pipewire_delivers_half_a_minute_without_a_gap() {
 }
 
 #[test]
+fn pipewiresink_plays_half_a_minute_without_a_gap() {
+    if skipped(PipeWireServer::available()) {
+        return;
+    }
+    let _alone = alone();
+    let server = PipeWireServer::start().unwrap();
+    // Of the buffers that velinsrc makes by default it would play nothing.
+    let (receive, playback) =
+        (format!("velinsrc {PATIENT}"), format!("pipewiresink target-object={RECEIVER_SINK}"));
+    let run = || deliver(&server, &CAPTURE, &receive, &playback, LENGTH);
+    undisturbed(run, Delivered::is_whole).assert_whole();
+}
+
+#[test]
 fn the_shortest_command_plays_on_the_default_output() {
     if skipped(PulseServer::available()) {
         return;

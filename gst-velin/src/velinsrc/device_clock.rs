@@ -39,12 +39,18 @@ pub(super) fn is_ready(element: &super::VelinSrc) -> bool {
 
 /// The sink of the same pipeline that has a clock, however deep it is.
 fn card(element: &super::VelinSrc) -> Option<gst::Element> {
-    let mut top = element.parent()?;
+    let has_clock = |e: &gst::Element| e.element_flags().contains(gst::ElementFlags::PROVIDE_CLOCK);
+    sinks(element).into_iter().find(has_clock)
+}
+
+/// The sinks of the same pipeline, however deep they are.
+pub(super) fn sinks(element: &super::VelinSrc) -> Vec<gst::Element> {
+    let Some(mut top) = element.parent() else { return Vec::new() };
     while let Some(parent) = top.parent() {
         top = parent;
     }
-    let wanted = gst::ElementFlags::SINK | gst::ElementFlags::PROVIDE_CLOCK;
-    let bin = top.downcast::<gst::Bin>().ok()?;
-    let mut elements = bin.iterate_recurse().into_iter().flatten();
-    elements.find(|e| e.element_flags().contains(wanted) && !e.is::<gst::Bin>())
+    let Ok(bin) = top.downcast::<gst::Bin>() else { return Vec::new() };
+    let is_sink = |e: &gst::Element| e.element_flags().contains(gst::ElementFlags::SINK);
+    let elements = bin.iterate_recurse().into_iter().flatten();
+    elements.filter(|e| is_sink(e) && !e.is::<gst::Bin>()).collect()
 }

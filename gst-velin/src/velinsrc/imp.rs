@@ -18,6 +18,7 @@ use super::device_clock;
 use super::receiver::{Doorman, Receiver};
 use super::report::observer;
 use super::settings::{Drift, PROPERTIES, Settings};
+use super::small_buffers::least_period;
 use super::stats;
 use super::streaming::{Now, Streaming};
 use super::timing::{CATCH_UP, Lead, Nap, Output, Pace, Timeline};
@@ -228,6 +229,7 @@ impl BaseSrcImpl for VelinSrc {
             .ok()
             .and_then(|info| PcmFormat::from_info(&info))
             .ok_or_else(|| gst::loggable_error!(CAT, "cannot play {caps}"))?;
+        let least_period = least_period(&self.obj());
         let (first, mix) = {
             let mut streaming = self.streaming();
             if streaming.as_ref().is_some_and(|s| s.pcm == pcm) {
@@ -236,7 +238,7 @@ impl BaseSrcImpl for VelinSrc {
             let first = streaming.is_none();
             let (period, drift) = {
                 let settings = self.settings();
-                (settings.output_period, settings.drift)
+                (settings.output_period.max(least_period), settings.drift)
             };
             let follows_sender = drift == Drift::Source;
             let new = streaming.insert(Streaming::new(pcm, period, follows_sender, caps)?);

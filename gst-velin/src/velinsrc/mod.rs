@@ -53,6 +53,7 @@ mod memory;
 mod receiver;
 mod report;
 mod settings;
+mod small_buffers;
 mod starvation;
 mod stats;
 mod streaming;
