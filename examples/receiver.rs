@@ -6,6 +6,7 @@
 //! ```sh
 //! cargo run --example receiver                          # plays on the default output
 //! cargo run --example receiver -- --meter --port 0      # only measures, on any free port
+//! cargo run --example receiver -- --stream laptop::volume=0.5 --stream laptop::pan=-0.3
 //! ```
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ fn main() -> anyhow::Result<()> {
         .property("audio-port", options.audio_port)
         .property("bind-address", options.bind.as_deref())
         .build()?;
+    place(&source, options.streams.clone());
     let peak = Arc::new(AtomicU32::new(0));
     let output = if options.meter { meter(peak.clone()) } else { player()? };
     pipeline.add_many([&source, &output])?;
@@ -37,6 +39,24 @@ fn main() -> anyhow::Result<()> {
     let result = watch(&pipeline, &source, &peak, &options);
     pipeline.set_state(gst::State::Null)?;
     result
+}
+
+/// Gives each stream its volume and place before its first sample is heard. While it plays,
+/// `set_child_property` or the child itself turn them as well, from any thread.
+fn place(source: &gst::Element, settings: Vec<Setting>) {
+    source.connect("child-added", false, move |values| {
+        // Called by a thread of the network: it must not wait for anything.
+        let child = values[1].get::<gst::glib::Object>().ok()?;
+        let name = values[2].get::<String>().ok()?;
+        for Setting { stream, property, value } in &settings {
+            match value {
+                _ if *stream != name => {}
+                Turn::To(value) => child.set_property(property, value),
+                Turn::On(value) => child.set_property(property, value),
+            }
+        }
+        None
+    });
 }
 
 /// The default output of this machine.
@@ -138,12 +158,46 @@ struct Options {
     bind: Option<String>,
     meter: bool,
     run_for: Option<Duration>,
+    streams: Vec<Setting>,
+}
+
+/// `STREAM::PROPERTY=VALUE`
+#[derive(Clone)]
+struct Setting {
+    stream: String,
+    property: String,
+    value: Turn,
+}
+
+#[derive(Clone)]
+enum Turn {
+    To(f64),
+    On(bool),
+}
+
+impl Setting {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let (path, value) = text.split_once('=').context("--stream takes NAME::PROPERTY=VALUE")?;
+        let (stream, property) = path.rsplit_once("::").context("a stream needs ::PROPERTY")?;
+        let value = match property {
+            "volume" | "pan" => Turn::To(value.parse().context("a number")?),
+            "mute" | "solo" => Turn::On(value.parse().context("true or false")?),
+            _ => bail!("a stream has volume, mute, pan and solo, not {property}"),
+        };
+        Ok(Self { stream: stream.into(), property: property.into(), value })
+    }
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Self> {
-        let mut options =
-            Self { port: 49_000, audio_port: 49_001, bind: None, meter: false, run_for: None };
+        let mut options = Self {
+            port: 49_000,
+            audio_port: 49_001,
+            bind: None,
+            meter: false,
+            run_for: None,
+            streams: Vec::new(),
+        };
         while let Some(name) = arguments.next() {
             let mut value = || arguments.next().with_context(|| format!("{name} needs a value"));
             match name.as_str() {
@@ -153,13 +207,14 @@ impl Options {
                 }
                 "--bind" => options.bind = Some(value()?),
                 "--meter" => options.meter = true,
+                "--stream" => options.streams.push(Setting::parse(&value()?)?),
                 "--seconds" => {
                     let seconds = value()?.parse().context("--seconds is a number")?;
                     options.run_for = Some(Duration::from_secs(seconds));
                 }
                 _ => bail!(
-                    "unknown option {name}; there are --port, --audio-port, --bind, --meter and \
-                     --seconds"
+                    "unknown option {name}; there are --port, --audio-port, --bind, --meter, --stream \
+                     and --seconds"
                 ),
             }
         }

@@ -37,6 +37,28 @@ fn the_receiver_hears_the_sender() {
 }
 
 #[test]
+fn the_receiver_turns_a_stream_down() {
+    if skipped(examples().map(drop)) {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let receiver = start(
+        home.path(),
+        "receiver",
+        &[
+            ["--meter", "--bind", "127.0.0.1", "--port", "0", "--audio-port", "0"].as_slice(),
+            &["--stream", "example::volume=0.5", "--stream", "example::pan=0.4"],
+        ]
+        .concat(),
+    );
+    let line = receiver.wait_for_line("listening on port ", LIMIT).unwrap();
+    let port = line.rsplit(' ').next().unwrap().to_owned();
+    let _sender = start(home.path(), "sender", &["--port", &port, "--seconds", "4"]);
+    receiver.wait_for_line("level -18.1 dB", LIMIT).unwrap();
+    assert!(!receiver.output().contains("level -12"), "{}", receiver.output());
+}
+
+#[test]
 fn a_sender_that_nobody_waits_for_says_so_and_goes_on() {
     if skipped(examples().map(drop)) {
         return;

@@ -81,6 +81,35 @@ fn the_tables_list_every_property_with_its_default() {
 }
 
 #[test]
+fn the_table_of_streams_lists_every_property_with_its_default() {
+    gst::init().unwrap();
+    let readme = read("README.md");
+    let (_, section) = readme.split_once("### Streams\n").unwrap();
+    let mut listed: Vec<_> = rows(section.split("\n#").next().unwrap())
+        .into_iter()
+        .map(|cells| (cells[0].trim_matches('`').to_owned(), cells[1].clone()))
+        .collect();
+    listed.retain(|(property, _)| property != "property");
+    listed.sort();
+
+    let stream = gstvelin::velinsrc::Stream::static_type();
+    let class = gst::glib::object::ObjectClass::from_type(stream).unwrap();
+    let properties = class.list_properties();
+    let mut real: Vec<_> = properties
+        .iter()
+        .filter(|p| p.owner_type() == stream)
+        .map(|p| {
+            let writable = p.flags().contains(gst::glib::ParamFlags::WRITABLE);
+            let default = writable.then(|| p.default_value().serialize().unwrap());
+            let default = default.map_or_else(|| "–".to_owned(), |text| format!("`{text}`"));
+            (p.name().to_owned(), default)
+        })
+        .collect();
+    real.sort();
+    assert_eq!(listed, real);
+}
+
+#[test]
 fn the_tables_list_every_message() {
     let readme = read("README.md");
     let mut real: Vec<String> = Vec::new();

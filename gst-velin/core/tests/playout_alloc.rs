@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use playout_lab::*;
 use velin_core::codec::{ChannelMap, StreamFormat};
-use velin_core::playout::{Block, Body, Mixer, RenderTime, stream};
+use velin_core::playout::{Block, Body, MixSettings, Mixer, RenderTime, stream};
 use velin_core::resend::{Answerer, Budget, history};
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex};
@@ -112,6 +112,16 @@ fn packets_and_renders_do_not_allocate() {
                 answerer.answer(now, ms(1), request.nack.blocks(), |_, _, _| answered += 1);
             }
             std::hint::black_box((rx.next_nack(), rx.report()));
+        }
+        // A user who turns everything, all the time.
+        for (i, (rx, ..)) in receivers.iter().enumerate() {
+            let at = time + 7 * i as u64;
+            rx.controls().set(MixSettings {
+                volume: (at % 90) as f32 / 60.0,
+                mute: at % 40 < 4,
+                pan: (at % 21) as f32 / 10.0 - 1.0,
+                solo: at % 100 < 9,
+            });
         }
         mixer.render(RenderTime { mono: MonoTime::from_nanos(time * MS) }, &mut period);
     }

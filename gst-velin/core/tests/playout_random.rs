@@ -6,8 +6,8 @@ use playout_lab::*;
 use proptest::prelude::*;
 use velin_core::codec::{ChannelMap, SampleFormat, StreamFormat};
 use velin_core::playout::{
-    Block, Body, Drift, Mixer, PlayerId, PlayoutDelay, Profile, ReceiverHalf, RenderTime,
-    RepairWish, StreamSettings, stream,
+    Block, Body, Drift, MixSettings, Mixer, PlayerId, PlayoutDelay, Profile, ReceiverHalf,
+    RenderTime, RepairWish, StreamSettings, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, FrameIndex};
@@ -50,10 +50,9 @@ enum Step {
     Remove {
         who: usize,
     },
-    Volume {
+    Set {
         who: usize,
-        volume: f32,
-        mute: bool,
+        settings: MixSettings,
     },
 }
 
@@ -80,8 +79,12 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(frames, wait)| Step::Render { frames, wait }),
         1 => (0_usize..4).prop_map(|who| Step::End { who }),
         1 => (0_usize..4).prop_map(|who| Step::Remove { who }),
-        1 => (0_usize..4, any::<f32>(), any::<bool>())
-            .prop_map(|(who, volume, mute)| Step::Volume { who, volume, mute }),
+        1 => (0_usize..4, any::<f32>(), any::<bool>(), -2.0_f32..2.0, any::<bool>()).prop_map(
+            |(who, volume, mute, pan, solo)| Step::Set {
+                who,
+                settings: MixSettings { volume, mute, pan, solo },
+            }
+        ),
     ]
 }
 
@@ -186,10 +189,9 @@ proptest! {
                 }
                 Step::End { who } => peers[who % count].rx = None,
                 Step::Remove { who } => mixer.remove(peers[who % count].id),
-                Step::Volume { who, volume, mute } => {
+                Step::Set { who, settings } => {
                     if let Some(rx) = &peers[who % count].rx {
-                        rx.controls().set_volume(volume);
-                        rx.controls().set_mute(mute);
+                        rx.controls().set(settings);
                     }
                 }
             }

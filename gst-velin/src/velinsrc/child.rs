@@ -1,5 +1,5 @@
-//! One received stream as GStreamer sees it: a child of `velinsrc`, whose volume can be turned
-//! while it plays.
+//! One received stream as GStreamer sees it: a child of `velinsrc`, whose place in the mix can be
+//! turned while it plays.
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -59,6 +59,22 @@ mod imp {
                         .blurb("Play silence in the stream's place")
                         .mutable_playing()
                         .build(),
+                    glib::ParamSpecDouble::builder("pan")
+                        .nick("Pan")
+                        .blurb(
+                            "Place between left (-1) and right (1): balance of a stereo stream, \
+                             constant power for mono; nothing if the output has no left and right",
+                        )
+                        .minimum(-1.0)
+                        .maximum(1.0)
+                        .default_value(0.0)
+                        .mutable_playing()
+                        .build(),
+                    glib::ParamSpecBoolean::builder("solo")
+                        .nick("Solo")
+                        .blurb("Only this stream, and others set so, are heard")
+                        .mutable_playing()
+                        .build(),
                     glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                         .nick("Statistics")
                         .blurb("What was received, repaired and concealed, and the playout delay")
@@ -82,6 +98,16 @@ mod imp {
                         inner.controls.set_mute(mute);
                     }
                 }
+                "pan" => {
+                    if let Ok(pan) = value.get::<f64>() {
+                        inner.controls.set_pan(pan as f32);
+                    }
+                }
+                "solo" => {
+                    if let Ok(solo) = value.get() {
+                        inner.controls.set_solo(solo);
+                    }
+                }
                 _ => {}
             }
         }
@@ -95,6 +121,8 @@ mod imp {
                 "uuid" => String::from(inner.key.uuid.0).to_value(),
                 "volume" => f64::from(inner.controls.volume()).to_value(),
                 "mute" => inner.controls.mute().to_value(),
+                "pan" => f64::from(inner.controls.pan()).to_value(),
+                "solo" => inner.controls.solo().to_value(),
                 "stats" => stats::of_child(&inner.counters.snapshot()).to_value(),
                 _ => pspec.default_value().clone(),
             }
@@ -138,11 +166,14 @@ impl Stream {
     }
 }
 
-/// `stream`, or `stream-2` and so on where that is taken.
+/// `stream`, or `stream-2` and so on where that is taken. Without `::`, which would part the
+/// child's name from its property.
 pub(super) fn unique_name<'a>(
     stream: &str,
     taken: impl Iterator<Item = &'a Entry> + Clone,
 ) -> String {
+    let whole = stream.replace("::", "--");
+    let stream = whole.as_str();
     let free = |name: &str| taken.clone().all(|entry| entry.child.name() != name);
     if free(stream) {
         return stream.to_owned();

@@ -230,7 +230,7 @@ impl BaseSrcImpl for VelinSrc {
             .and_then(|info| PcmFormat::from_info(&info))
             .ok_or_else(|| gst::loggable_error!(CAT, "cannot play {caps}"))?;
         let least_period = least_period(&self.obj());
-        let first = {
+        let (first, mix) = {
             let mut streaming = self.streaming();
             if streaming.as_ref().is_some_and(|s| s.pcm == pcm) {
                 return Ok(());
@@ -241,11 +241,11 @@ impl BaseSrcImpl for VelinSrc {
                 (settings.output_period.max(least_period), settings.drift)
             };
             let follows_sender = drift == Drift::Source;
-            *streaming = Some(Streaming::new(pcm, period, follows_sender, caps)?);
-            first
+            let new = streaming.insert(Streaming::new(pcm, period, follows_sender, caps)?);
+            (first, new.mixer.counters().clone())
         };
         let output = OutputFormat { rate: pcm.rate, map: pcm.map };
-        self.children_go(self.receiver.set_output(output));
+        self.children_go(self.receiver.set_output(output, mix));
         if !first {
             // The players were made for the old output. The senders come again within a second.
             gst::info!(CAT, imp = self, "another output: starting afresh");

@@ -16,12 +16,19 @@
  * error.
  *
  * Each stream is a child of the element (`GstChildProxy`), called like the stream, with `volume`,
- * `mute`, `stats` and, to read, `stream`, `peer` and `uuid`.
+ * `mute`, `pan`, `solo` and, to read, `stream`, `peer`, `uuid` and `stats`. All of the first four can
+ * be set while the stream plays, and changes are heard without a click. What a handler of
+ * `child-added` sets holds from the first sample; it runs on a thread of the network and must not
+ * wait. A stream that ends and comes back, from the same sender under the same name, sounds as it was
+ * set before. While any stream of the element is soloed, those that are not are silent. Full scale is
+ * kept by a limiter, which touches nothing below it; `stats` say what it does (`limiter-gain`,
+ * `limited`). Channels are mapped as by `audioconvert`.
  *
  * |[
  * gst-launch-1.0 velinsrc ! audioconvert ! autoaudiosink
  * gst-launch-1.0 velinsrc ! audioconvert ! wavenc ! filesink location=received.wav
  * gst-launch-1.0 velinsrc mode=caller host=192.168.1.5 streams=mic ! audioconvert ! autoaudiosink
+ * gst-launch-1.0 velinsrc laptop::volume=0.5 laptop::pan=-0.3 ! audioconvert ! autoaudiosink
  * gst-launch-1.0 velinsrc drift=off ! audio/x-raw,format=S16LE,rate=44100,channels=2 ! fakesink
  * ]|
  *
@@ -42,6 +49,7 @@
 mod child;
 mod device_clock;
 mod imp;
+mod memory;
 mod receiver;
 mod report;
 mod settings;

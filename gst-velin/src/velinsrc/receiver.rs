@@ -11,14 +11,15 @@ use gst::subclass::prelude::ObjectSubclassIsExt;
 use velin_core::codec::StreamFormat;
 use velin_core::identity::PublicKey;
 use velin_core::playout::{
-    self, OutputFormat, PlayerHalf, ReceiverHalf, StreamControls, StreamCounters, StreamError,
-    StreamSettings, StreamStats, TraceTap, stream,
+    self, MixCounters, OutputFormat, PlayerHalf, ReceiverHalf, StreamControls, StreamCounters,
+    StreamError, StreamSettings, StreamStats, TraceTap, stream,
 };
 use velin_core::time::MonoTime;
 use velin_core::wire::{CloseCode, StreamOffer};
 
 use super::VelinSrc;
 use super::child::{Stream, unique_name};
+use super::memory::Memory;
 use super::settings::{Drift, Settings};
 use super::stats::add;
 use crate::link::{self, Acceptor, PeerInfo, StreamKey, Verdict, now};
@@ -45,14 +46,15 @@ pub(super) struct Receiver {
 #[derive(Debug, Default)]
 struct State {
     output: Option<OutputFormat>,
+    mix: Option<Arc<MixCounters>>,
     streams: HashMap<StreamKey, Entry>,
     /// Of streams that are over; some are still being played out.
     ending: Vec<Arc<StreamCounters>>,
     /// Of those that are silent for good, added up.
     ended: StreamStats,
-    /// Volume and mute of streams that are over, by sender and name: who comes back sounds as
+    /// The place in the mix of streams that are over, by sender and name: who comes back sounds as
     /// before.
-    levels: HashMap<(PublicKey, String), (f32, bool)>,
+    memory: Memory<(PublicKey, String)>,
     /// For the first stream.
     trace: Option<TraceTap>,
 }
@@ -61,20 +63,21 @@ impl State {
     fn remove(&mut self, key: &StreamKey) -> Option<Entry> {
         let entry = self.streams.remove(key)?;
         self.ending.push(entry.counters.clone());
-        if self.levels.len() < MAX_STREAMS
-            && let Some(controls) = entry.child.controls()
-        {
-            let level = (controls.volume(), controls.mute());
-            self.levels.insert((key.peer, entry.name.clone()), level);
+        if let Some(controls) = entry.child.controls() {
+            self.memory.keep((key.peer, entry.name.clone()), controls.settings());
         }
         Some(entry)
     }
 
+    fn remove_all(&mut self) -> Vec<Stream> {
+        let keys: Vec<_> = self.streams.keys().copied().collect();
+        keys.iter().filter_map(|key| self.remove(key)).map(|entry| entry.child).collect()
+    }
+
     /// Sets a new stream to what the user chose for the one before it.
-    fn restore_level(&mut self, key: &StreamKey, name: &str, controls: &StreamControls) {
-        if let Some((volume, mute)) = self.levels.remove(&(key.peer, name.to_owned())) {
-            controls.set_volume(volume);
-            controls.set_mute(mute);
+    fn restore(&mut self, key: &StreamKey, name: &str, controls: &StreamControls) {
+        if let Some(settings) = self.memory.recall(&(key.peer, name.to_owned())) {
+            controls.set(settings);
         }
     }
 
@@ -103,13 +106,13 @@ pub(super) struct Entry {
 }
 
 impl Receiver {
-    /// What the mixer plays from now on. Players made for another output are dropped; gives the
-    /// children that go with them.
-    pub(super) fn set_output(&self, output: OutputFormat) -> Vec<Stream> {
+    /// What the mixer plays from now on, and counts. Players made for another output are dropped;
+    /// gives the children that go with them.
+    pub(super) fn set_output(&self, output: OutputFormat, mix: Arc<MixCounters>) -> Vec<Stream> {
         let mut state = self.lock();
         state.output = Some(output);
-        let keys: Vec<_> = state.streams.keys().copied().collect();
-        let gone = keys.iter().filter_map(|key| state.remove(key)).map(|e| e.child).collect();
+        state.mix = Some(mix);
+        let gone = state.remove_all();
         drop(state);
         while self.joining.pop().is_some() {}
         gone
@@ -120,13 +123,19 @@ impl Receiver {
         self.lock().trace = Some(trace);
     }
 
-    /// Everything is over; gives the children that go.
+    /// Everything is over but what was set; gives the children that go.
     pub(super) fn clear(&self) -> Vec<Stream> {
-        let state = std::mem::take(&mut *self.lock());
+        let gone = {
+            let mut state = self.lock();
+            let gone = state.remove_all();
+            let memory = std::mem::take(&mut state.memory);
+            *state = State { memory, ..State::default() };
+            gone
+        };
         while self.joining.pop().is_some() {}
         while self.finished.pop().is_some() {}
         self.abandoned.store(false, Ordering::Relaxed);
-        state.streams.into_values().map(|entry| entry.child).collect()
+        gone
     }
 
     /// The next player that wants to join the mixer.
@@ -153,6 +162,11 @@ impl Receiver {
             self.lock().streams.values().map(|entry| entry.child.clone()).collect();
         children.sort_by_key(|child| child.name());
         children
+    }
+
+    /// What the mixer of this output did, once there is one.
+    pub(super) fn mix(&self) -> Option<Arc<MixCounters>> {
+        self.lock().mix.clone()
     }
 
     /// What the streams that are over had counted.
@@ -234,7 +248,7 @@ impl Acceptor for Doorman {
                     }
                     let name = offer.name.to_string();
                     let (counters, controls) = (receiver.counters(), receiver.controls());
-                    state.restore_level(&key, &name, controls);
+                    state.restore(&key, &name, controls);
                     let unique = unique_name(&name, state.streams.values());
                     let child =
                         Stream::new(&unique, key, &name, counters.clone(), controls.clone());
@@ -251,8 +265,9 @@ impl Acceptor for Doorman {
                     if let Some(element) = self.element.upgrade() {
                         element.child_added(&child, &unique);
                     }
-                    self.receiver.joining.push(player);
                     self.announce("stream-added", peer, offer, inexact);
+                    // Last, so that what those who were told have set holds from the first sample.
+                    self.receiver.joining.push(player);
                     return Verdict::Accept { format: index as u8, receiver };
                 }
                 Err(e) => refusal = Some(e),

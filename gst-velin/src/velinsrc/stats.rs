@@ -22,10 +22,13 @@ pub(super) fn structure(
         add(&mut sum, &stats);
         streams.push(one(key, entry, &stats).to_send_value());
     });
+    let mix = receiver.mix();
     let link = link.map(OpenLink::figures).unwrap_or_default();
     let builder = gst::Structure::builder("application/x-velin-src-stats")
         .field("peers", link.peers)
         .field("audio-port", u32::from(bound.map_or(link.audio_port, Listener::audio_port)))
+        .field("limiter-gain", mix.as_ref().map_or(1.0, |m| f64::from(m.limiter_gain())))
+        .field("limited", mix.as_ref().map_or(0, |m| m.limited()))
         .field("streams", gst::List::from_iter(streams));
     link.put(with_playout(builder, &sum)).build()
 }

@@ -1,5 +1,6 @@
 //! A pipeline in a process of its own: to count one side's threads, to stop or kill it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -82,9 +83,33 @@ impl Process {
 
     /// How many threads of it are called `name`; of all threads without one.
     pub(crate) fn threads(&self, name: Option<&str>) -> usize {
+        let names = self.tasks("comm");
+        names.iter().filter(|n| name.is_none_or(|name| n.trim() == name)).count()
+    }
+
+    /// How many threads it has of each name.
+    pub(crate) fn threads_by_name(&self) -> BTreeMap<String, usize> {
+        let mut threads = BTreeMap::new();
+        for name in self.tasks("comm") {
+            *threads.entry(name.trim().to_owned()).or_default() += 1;
+        }
+        threads
+    }
+
+    /// How often the threads called `name` fell asleep by themselves, so far.
+    pub(crate) fn sleeps(&self, name: &str) -> u64 {
+        let named = |status: &String| status.contains(&format!("Name:\t{name}\n"));
+        let sleeps = |status: String| {
+            let (_, rest) = status.split_once("\nvoluntary_ctxt_switches:")?;
+            rest.lines().next()?.trim().parse::<u64>().ok()
+        };
+        self.tasks("status").into_iter().filter(named).filter_map(sleeps).sum()
+    }
+
+    /// A file of each of its threads.
+    fn tasks(&self, file: &str) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it lives");
-        let names = tasks.filter_map(|t| fs::read_to_string(t.ok()?.path().join("comm")).ok());
-        names.filter(|n| name.is_none_or(|name| n.trim() == name)).count()
+        tasks.filter_map(|t| fs::read_to_string(t.ok()?.path().join(file)).ok()).collect()
     }
 
     /// It reads nothing, sends nothing and does not know it.

@@ -2,15 +2,38 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::units::SampleRate;
+use super::gain::Aim;
 
-/// A stream's volume and mute, shared between any thread and the mixer.
+/// How one stream sounds in the mix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MixSettings {
+    /// Linear volume, 0.0 to [`StreamControls::MAX_VOLUME`].
+    pub volume: f32,
+    /// Whether it is silent.
+    pub mute: bool,
+    /// −1.0 (left) over 0.0 (as sent) to 1.0 (right).
+    pub pan: f32,
+    /// Whether only it, and others with this set, are heard.
+    pub solo: bool,
+}
+
+impl Default for MixSettings {
+    fn default() -> Self {
+        Self { volume: 1.0, mute: false, pan: 0.0, solo: false }
+    }
+}
+
+/// A stream's settings in the mix, shared between any thread and the mixer.
 ///
-/// Changes are heard as 5 ms ramps.
+/// Changes are heard within a render, as 5 ms ramps without a corner; what is set before the
+/// stream's first sample holds from that sample on. A silent stream, by whatever of these, is
+/// received, counted and in time as before.
 #[derive(Debug)]
 pub struct StreamControls {
     volume: AtomicU32,
+    pan: AtomicU32,
     mute: AtomicBool,
+    solo: AtomicBool,
 }
 
 impl StreamControls {
@@ -18,7 +41,13 @@ impl StreamControls {
     pub const MAX_VOLUME: f32 = 10.0;
 
     pub(super) fn new() -> Self {
-        Self { volume: AtomicU32::new(1.0_f32.to_bits()), mute: AtomicBool::new(false) }
+        let MixSettings { volume, mute, pan, solo } = MixSettings::default();
+        Self {
+            volume: AtomicU32::new(volume.to_bits()),
+            pan: AtomicU32::new(pan.to_bits()),
+            mute: AtomicBool::new(mute),
+            solo: AtomicBool::new(solo),
+        }
     }
 
     /// Linear volume, 0.0 to [`MAX_VOLUME`](Self::MAX_VOLUME).
@@ -42,59 +71,49 @@ impl StreamControls {
         self.mute.store(mute, Ordering::Relaxed);
     }
 
-    /// What the mixer multiplies with in the end.
-    pub(super) fn gain(&self) -> f32 {
-        if self.mute() { 0.0 } else { self.volume() }
-    }
-}
-
-/// How long a change of gain takes, in fractions of a second: 1/200 = 5 ms.
-const RAMP_PER_S: u32 = 200;
-
-/// A gain on its way to its target.
-#[derive(Debug)]
-pub(super) struct Gain {
-    current: f32,
-    target: f32,
-    step: f32,
-    /// Frames of the ramp still to come.
-    left: u32,
-    ramp: u32,
-}
-
-impl Gain {
-    pub(super) fn new(rate: SampleRate, gain: f32) -> Self {
-        Self { current: gain, target: gain, step: 0.0, left: 0, ramp: rate.hz() / RAMP_PER_S }
+    /// Place between left (−1.0) and right (1.0); 0.0 is as sent.
+    ///
+    /// A stream with a left and a right of its own is balanced: the side it leaves fades, nothing
+    /// gets louder. Any other is moved at constant power: a side alone is 3 dB louder than both.
+    /// An output without left and right ignores it.
+    pub fn pan(&self) -> f32 {
+        f32::from_bits(self.pan.load(Ordering::Relaxed))
     }
 
-    /// Whether the gain does nothing.
-    pub(super) fn is_unity(&self) -> bool {
-        self.left == 0 && self.current == 1.0
+    /// Sets the place, clamped to its range; not-a-number is taken as 0.
+    pub fn set_pan(&self, pan: f32) {
+        let pan = if pan.is_nan() { 0.0 } else { pan.clamp(-1.0, 1.0) };
+        self.pan.store(pan.to_bits(), Ordering::Relaxed);
     }
 
-    /// Whether the gain has come to silence.
-    pub(super) fn is_zero(&self) -> bool {
-        self.left == 0 && self.current == 0.0
+    /// Whether all streams of the mixer that do not have this set are silent.
+    pub fn solo(&self) -> bool {
+        self.solo.load(Ordering::Relaxed)
     }
 
-    /// Multiplies interleaved frames, moving on towards `target`.
-    pub(super) fn apply(&mut self, target: f32, audio: &mut [f32], channels: usize) {
-        if target != self.target {
-            self.target = target;
-            self.left = self.ramp;
-            self.step = (target - self.current) / self.ramp as f32;
-        }
-        if self.is_unity() {
-            return;
-        }
-        for frame in audio.chunks_exact_mut(channels) {
-            if self.left > 0 {
-                self.left -= 1;
-                // The last step lands on the target exactly.
-                self.current = if self.left == 0 { self.target } else { self.current + self.step };
-            }
-            frame.iter_mut().for_each(|x| *x *= self.current);
-        }
+    /// Lets only this stream, and others set so, be heard; or ends that. A stream that is muted
+    /// stays silent.
+    pub fn set_solo(&self, solo: bool) {
+        self.solo.store(solo, Ordering::Relaxed);
+    }
+
+    /// All of them.
+    pub fn settings(&self) -> MixSettings {
+        MixSettings { volume: self.volume(), mute: self.mute(), pan: self.pan(), solo: self.solo() }
+    }
+
+    /// Sets all of them, bounded like each alone.
+    pub fn set(&self, settings: MixSettings) {
+        self.set_volume(settings.volume);
+        self.set_mute(settings.mute);
+        self.set_pan(settings.pan);
+        self.set_solo(settings.solo);
+    }
+
+    /// What the gains should be, while some stream of the mixer is `soloed` or none is.
+    pub(super) fn aim(&self, soloed: bool) -> Aim {
+        let silent = self.mute() || (soloed && !self.solo());
+        Aim { level: if silent { 0.0 } else { self.volume() }, place: self.pan() }
     }
 }
 
@@ -103,24 +122,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gain_moves_in_small_steps_and_lands_exactly() {
-        let mut gain = Gain::new(SampleRate::HZ_48000, 1.0);
-        let mut audio = [1.0; 400];
-        gain.apply(0.25, &mut audio[..100], 1);
-        gain.apply(0.25, &mut audio[100..], 1);
-        assert!(audio.windows(2).all(|w| (w[0] - w[1]).abs() < 0.004));
-        assert_eq!(audio[239..], [0.25; 161]);
-        assert!(!gain.is_unity() && !gain.is_zero());
-    }
-
-    #[test]
-    fn volume_is_bounded() {
+    fn volume_and_pan_are_bounded() {
         let controls = StreamControls::new();
         for (set, read) in [(f32::NAN, 0.0), (-1.0, 0.0), (99.0, 10.0), (0.5, 0.5)] {
             controls.set_volume(set);
             assert_eq!(controls.volume(), read);
         }
+        for (set, read) in [(f32::NAN, 0.0), (-7.0, -1.0), (1.1, 1.0), (0.5, 0.5)] {
+            controls.set_pan(set);
+            assert_eq!(controls.pan(), read);
+        }
+    }
+
+    #[test]
+    fn who_is_muted_is_silent_even_alone() {
+        let controls = StreamControls::new();
+        assert_eq!(controls.settings(), MixSettings::default());
+        assert_eq!((controls.aim(false).level, controls.aim(true).level), (1.0, 0.0));
+        controls.set_solo(true);
+        assert_eq!(controls.aim(true).level, 1.0);
         controls.set_mute(true);
-        assert_eq!(controls.gain(), 0.0);
+        assert_eq!((controls.aim(false).level, controls.aim(true).level), (0.0, 0.0));
+        let settings = MixSettings { volume: 0.5, mute: false, pan: -0.5, solo: true };
+        controls.set(settings);
+        assert_eq!(controls.settings(), settings);
     }
 }

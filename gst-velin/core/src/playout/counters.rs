@@ -119,6 +119,37 @@ impl StreamStats {
     }
 }
 
+/// What a mixer did to the sum of its streams. The mixer writes, any thread reads.
+#[derive(Debug)]
+pub struct MixCounters {
+    limiter_gain: AtomicU32,
+    limited: AtomicU64,
+}
+
+impl Default for MixCounters {
+    fn default() -> Self {
+        Self { limiter_gain: AtomicU32::new(1.0_f32.to_bits()), limited: AtomicU64::new(0) }
+    }
+}
+
+impl MixCounters {
+    /// The limiter's gain at the end of the last render, linear; 1.0 when it is not acting.
+    pub fn limiter_gain(&self) -> f32 {
+        f32::from_bits(self.limiter_gain.load(Ordering::Relaxed))
+    }
+
+    /// Frames that the limiter made quieter, since the mixer was made.
+    pub fn limited(&self) -> u64 {
+        self.limited.load(Ordering::Relaxed)
+    }
+
+    /// Only the mixer calls this.
+    pub(super) fn set(&self, limiter_gain: f32, limited: u64) {
+        self.limiter_gain.store(limiter_gain.to_bits(), Ordering::Relaxed);
+        self.limited.store(limited, Ordering::Relaxed);
+    }
+}
+
 /// Why a frame sounds as it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {

@@ -18,16 +18,23 @@ const SANE: f32 = 1e30;
 pub(super) struct Limiter {
     gain: f32,
     release: f32,
+    /// Frames that it made quieter.
+    limited: u64,
 }
 
 impl Limiter {
     pub(super) fn new(rate: SampleRate) -> Self {
-        Self { gain: 1.0, release: 1.0 - (-RELEASE_PER_S / rate.hz() as f32).exp() }
+        Self { gain: 1.0, release: 1.0 - (-RELEASE_PER_S / rate.hz() as f32).exp(), limited: 0 }
     }
 
     /// The gain now, 1.0 when it is not acting.
     pub(super) fn gain(&self) -> f32 {
         self.gain
+    }
+
+    /// Frames that it made quieter so far.
+    pub(super) fn limited(&self) -> u64 {
+        self.limited
     }
 
     /// Limits interleaved frames; returns the largest absolute sample afterwards.
@@ -50,6 +57,7 @@ impl Limiter {
                 written = written.max(peak);
                 continue;
             }
+            self.limited += 1;
             for x in frame {
                 *x = (x.clamp(-SANE, SANE) * self.gain).clamp(-1.0, 1.0);
                 written = written.max(x.abs());
@@ -75,6 +83,7 @@ mod tests {
         let mut audio = before;
         assert_eq!(limiter.process(&mut audio, 2), 1.0);
         assert_eq!(audio.map(f32::to_bits), before.map(f32::to_bits));
+        assert_eq!(limiter.limited(), 0);
     }
 
     #[test]
@@ -88,6 +97,8 @@ mod tests {
         limiter.process(&mut quiet, 1);
         assert_eq!(limiter.gain(), 1.0);
         assert_eq!(quiet[95_999], 0.5);
+        // From the first peak on, and no longer than the gain was away from 1.
+        assert!((4_700..60_000).contains(&limiter.limited()), "{}", limiter.limited());
     }
 
     #[test]

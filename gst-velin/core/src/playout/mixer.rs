@@ -1,6 +1,9 @@
 //! All streams of one output, added up.
 
+use std::sync::Arc;
+
 use super::OutputFormat;
+use super::counters::MixCounters;
 use super::limiter::{Limiter, peak};
 use super::output_clock::OutputClock;
 use super::player::{CHUNK, Due, PlayerHalf};
@@ -37,12 +40,14 @@ pub struct Rendered {
 /// Mixes any number of streams into one output, on the streaming thread.
 ///
 /// The first active stream is copied and the others are added to it; the sum is never divided by
-/// their number, so who joins or leaves does not change the level of who stays.
+/// their number, so who joins or leaves does not change the level of who stays. As long as any
+/// stream's controls say solo, those that do not are silent, and play on unheard.
 #[derive(Debug)]
 pub struct Mixer {
     output: OutputFormat,
     clock: OutputClock,
     limiter: Limiter,
+    counters: Arc<MixCounters>,
     players: Vec<Entry>,
     finished: Vec<PlayerHalf>,
     next_id: u64,
@@ -64,6 +69,7 @@ impl Mixer {
             output,
             clock: OutputClock::new(output.rate),
             limiter: Limiter::new(output.rate),
+            counters: Arc::default(),
             players: Vec::new(),
             finished: Vec::new(),
             next_id: 0,
@@ -74,6 +80,11 @@ impl Mixer {
     /// What it plays.
     pub fn output(&self) -> OutputFormat {
         self.output
+    }
+
+    /// What the mixer counts, to be read by any thread.
+    pub fn counters(&self) -> &Arc<MixCounters> {
+        &self.counters
     }
 
     /// Lets a stream join. It must have been made for this mixer's output; else it comes back.
@@ -138,6 +149,7 @@ impl Mixer {
         let start_ns = self.clock.next(mono_ns, (out.len() / channels) as u64);
         let drift = self.clock.drift();
         let period_ns = nanos(out.len());
+        let soloed = self.players.iter().any(|e| !e.finished && e.player.controls().solo());
 
         let mut rendered = Rendered { limiter_gain: 1.0, ..Rendered::default() };
         let mut done = 0;
@@ -147,7 +159,7 @@ impl Mixer {
             done += chunk.len();
             let due = Due { start_ns, period_ns, drift };
             let Sum { active, exact, concealed, behind_ns } =
-                sum(&mut self.players, due, chunk, &mut self.scratch);
+                sum(&mut self.players, due, soloed, chunk, &mut self.scratch);
             let peak = if exact { peak(chunk) } else { self.limiter.process(chunk, channels) };
             rendered.active = rendered.active.max(active);
             rendered.concealed += concealed;
@@ -155,6 +167,7 @@ impl Mixer {
             rendered.peak = rendered.peak.max(peak);
         }
         rendered.limiter_gain = self.limiter.gain();
+        self.counters.set(rendered.limiter_gain, self.limiter.limited());
         self.retire();
         rendered
     }
@@ -185,8 +198,8 @@ struct Sum {
     behind_ns: Option<i64>,
 }
 
-/// Writes the sum of all players.
-fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) -> Sum {
+/// Writes the sum of all players; if some are `soloed`, of these.
+fn sum(players: &mut [Entry], due: Due, soloed: bool, out: &mut [f32], scratch: &mut [f32]) -> Sum {
     let mut active = 0;
     let mut written = false;
     let mut exact = false;
@@ -194,7 +207,7 @@ fn sum(players: &mut [Entry], due: Due, out: &mut [f32], scratch: &mut [f32]) ->
     let mut behind_ns = None;
     for entry in players.iter_mut().filter(|entry| !entry.finished) {
         let scratch = &mut scratch[..out.len()];
-        let heard = entry.player.render(due, scratch);
+        let heard = entry.player.render(due, soloed, scratch);
         entry.finished = heard.finished;
         concealed += heard.concealed;
         behind_ns = behind_ns.or(heard.behind_ns);

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::controls::{Gain, StreamControls};
+use super::controls::StreamControls;
 use super::counters::{Cause, FrameCounts, StreamCounters};
+use super::gain::{Aim, Effect, Gain};
 use super::matrix::Matrix;
 use super::resample::Resample;
 use super::timeline::{Pace, Timeline};
@@ -21,7 +22,7 @@ pub struct PlayerHalf {
     output: OutputFormat,
     exact: bool,
     follow: bool,
-    gain: Option<Gain>,
+    gain: Gain,
     leaving: bool,
     /// Frames of the timeline since the last that was more than silence.
     quiet: usize,
@@ -81,7 +82,7 @@ impl PlayerHalf {
             output,
             exact: drift == Drift::Exact,
             follow: drift == Drift::Follow,
-            gain: None,
+            gain: Gain::new(output.rate, &matrix),
             leaving: false,
             quiet: usize::MAX,
             last_cause: Cause::Silence,
@@ -104,7 +105,7 @@ impl PlayerHalf {
         &self.counters
     }
 
-    /// The stream's volume and mute, to be turned by any thread.
+    /// The stream's settings in the mix, to be turned by any thread.
     pub fn controls(&self) -> &Arc<StreamControls> {
         &self.controls
     }
@@ -114,8 +115,9 @@ impl PlayerHalf {
         self.leaving = true;
     }
 
-    /// Fills `out`, at most [`CHUNK`] frames, with what is heard at `due`.
-    pub(super) fn render(&mut self, due: Due, out: &mut [f32]) -> Heard {
+    /// Fills `out`, at most [`CHUNK`] frames, with what is heard at `due`, while some stream of the
+    /// mixer is `soloed` or none is.
+    pub(super) fn render(&mut self, due: Due, soloed: bool, out: &mut [f32]) -> Heard {
         let frames = out.len() / self.matrix.outputs();
         let (lead_ns, ahead_ns) = self
             .resample
@@ -152,19 +154,29 @@ impl PlayerHalf {
         let concealed = self.count(taken, frames);
 
         let audible = pulled.audible || !silent;
-        let wanted = if self.leaving { 0.0 } else { self.controls.gain() };
-        let gain = self.gain.get_or_insert_with(|| Gain::new(self.output.rate, wanted));
-        let exact = self.exact && gain.is_unity() && wanted == 1.0;
-        gain.apply(wanted, out, self.matrix.outputs());
+        let effect = self.scale(soloed, silent, out);
         Heard {
             active: audible,
-            silent,
-            exact,
+            silent: effect == Effect::Silenced,
+            exact: self.exact && effect == Effect::None,
             finished: (pulled.finished && !audible)
-                || (self.leaving && (gain.is_zero() || !audible)),
+                || (self.leaving && (self.gain.is_zero() || !audible)),
             concealed,
             behind_ns: behind_ns.filter(|_| !self.follow),
         }
+    }
+
+    /// Brings `out`, or the silence that it is, to the volume and place that are wanted.
+    fn scale(&mut self, soloed: bool, silent: bool, out: &mut [f32]) -> Effect {
+        let mut aim = self.controls.aim(soloed);
+        if self.leaving {
+            aim = Aim { level: 0.0, ..aim };
+        }
+        if silent {
+            self.gain.jump(aim);
+            return Effect::Silenced;
+        }
+        self.gain.apply(aim, out)
     }
 
     /// Makes output of `needed` frames from the input's frame `first` on.

@@ -232,7 +232,7 @@ impl ReceiverHalf {
         &self.counters
     }
 
-    /// The stream's volume and mute, to be turned by any thread.
+    /// The stream's settings in the mix, to be turned by any thread.
     pub fn controls(&self) -> &Arc<StreamControls> {
         &self.controls
     }

@@ -169,6 +169,8 @@ impl Peer {
         if let Some(rx) = &self.rx {
             rx.controls().set_volume(f32::from_bits(data.u32()));
             rx.controls().set_mute(data.bool());
+            rx.controls().set_pan(f32::from(data.u8()) / 64.0 - 2.0);
+            rx.controls().set_solo(data.bool());
         }
     }
 }
