@@ -19,7 +19,7 @@
 //! restart of the sender does not disturb what is known about the output, and the other way round.
 //!
 //! What is replaceable behind this: how late blocks come (`arrivals`), when a
-//! frame is due (`due`), what fills a gap (`splice`), what changes the pace (`resample`).
+//! frame is due (`due`), what fills a gap (`conceal`), what changes the pace (`resample`).
 //!
 //! [`stream`] makes both halves of one stream. The receiver half stays on the receive thread; the
 //! player half moves into the [`Mixer`] of the streaming thread. Neither half blocks, locks or
@@ -27,6 +27,7 @@
 
 mod arrivals;
 mod block;
+mod conceal;
 mod controls;
 mod counters;
 mod due;
@@ -43,7 +44,6 @@ mod receiver;
 mod repair;
 mod resample;
 mod simulate;
-mod splice;
 mod tap;
 mod timeline;
 mod trace;

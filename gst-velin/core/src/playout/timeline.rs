@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::PlayoutDelay;
 use super::block::Slot;
+use super::conceal::{Conceal, Source};
 use super::counters::{Cause, StreamCounters};
 use super::due::{DueClock, LOWERING};
 use super::queue::Queue;
-use super::splice::Splice;
 use crate::codec::{SampleFormat, StreamFormat, decode_into};
 
 /// A place later than its target by more than this is given up for the right one.
@@ -61,7 +61,9 @@ pub(super) struct Timeline {
     channels: usize,
     exact: bool,
     clock: DueClock,
-    splice: Splice,
+    conceal: Conceal,
+    /// What the stream goes on with where frames are missing.
+    source: Source,
     state: State,
     /// The frame that is due next.
     pos: u64,
@@ -98,7 +100,8 @@ impl Timeline {
         Self {
             ring,
             queue,
-            splice: Splice::new(format.rate, channels),
+            conceal: Conceal::new(format.rate, channels),
+            source: Source::pcm(format.rate, channels),
             clock: DueClock::new(&format, delay),
             format,
             channels,
@@ -139,7 +142,7 @@ impl Timeline {
         self.clock.advance(due_ns);
         self.lower_if_far_behind(due_ns);
         let frames = causes.len();
-        let mut audible = self.splice.has_tail();
+        let mut audible = self.conceal.is_sounding();
         let mut at = 0;
         while at < frames {
             let now = due_ns + self.clock.nanos(at as u64);
@@ -150,9 +153,10 @@ impl Timeline {
             };
             audible |= self.state != State::Idle;
         }
-        self.splice.remember(out);
+        self.conceal.remember(out);
         let finished = ended && self.state != State::Playing && self.queue.is_empty() && !audible;
-        if ended && self.queue.is_empty() && self.state == State::Gap && !self.splice.has_tail() {
+        if ended && self.queue.is_empty() && self.state == State::Gap && !self.conceal.is_sounding()
+        {
             self.state = State::Idle;
         }
         Pulled { audible, silent: self.silent, finished }
@@ -206,8 +210,9 @@ impl Timeline {
             self.start(index, place as u64);
             return 0;
         }
-        self.silent &= !self.splice.has_tail();
-        self.splice.conceal(&mut out[..silence * self.channels]);
+        self.silent &= !self.conceal.is_sounding();
+        self.conceal.release();
+        self.conceal.fill(&mut self.source, &mut out[..silence * self.channels]);
         causes[..silence].fill(Cause::Silence);
         silence
     }
@@ -223,7 +228,7 @@ impl Timeline {
             self.count_reanchor();
         }
         if self.anchored || !self.exact {
-            self.splice.begin_fade_in();
+            self.conceal.begin_join(&mut self.source);
         }
         self.anchored = true;
     }
@@ -234,7 +239,7 @@ impl Timeline {
         let Some(slot) =
             self.queue.at(self.next).filter(|s| s.ts <= self.pos && self.pos < s.end())
         else {
-            self.splice.begin_tail(&out[..at * ch]);
+            self.conceal.begin(&mut self.source, &out[..at * ch]);
             self.state = State::Gap;
             self.holding = false;
             self.gap = 0;
@@ -242,10 +247,10 @@ impl Timeline {
         };
         let n = (causes.len() - at).min((slot.end() - self.pos) as usize);
         let audio = &mut out[at * ch..(at + n) * ch];
-        self.silent &= slot.len == 0 && !self.splice.has_tail();
+        self.silent &= slot.len == 0 && !self.conceal.is_sounding();
         decode(&self.format, slot, (self.pos - slot.ts) as usize, self.exact, audio);
         causes[at..at + n].fill(if slot.repair { Cause::Repaired } else { Cause::Received });
-        self.splice.join(audio);
+        self.conceal.join(audio);
         self.pos += n as u64;
         self.played_end = self.pos;
         if self.pos == slot.end() {
@@ -264,8 +269,8 @@ impl Timeline {
             self.epoch = slot.epoch;
             self.pos = slot.ts;
             self.played_end = slot.ts;
-            self.splice.begin_tail(written);
-            self.splice.begin_fade_in();
+            self.conceal.begin(&mut self.source, written);
+            self.conceal.begin_join(&mut self.source);
             self.count_reanchor();
         }
     }
@@ -363,7 +368,7 @@ impl Timeline {
     fn resume(&mut self) -> usize {
         self.state = State::Playing;
         self.holding = false;
-        self.splice.begin_fade_in();
+        self.conceal.begin_join(&mut self.source);
         0
     }
 
@@ -375,8 +380,11 @@ impl Timeline {
         causes: &mut [Cause],
         cause: Cause,
     ) -> usize {
-        self.silent &= !self.splice.has_tail();
-        self.splice.conceal(&mut out[at * self.channels..(at + n) * self.channels]);
+        self.silent &= !self.conceal.is_sounding();
+        if cause == Cause::Silence {
+            self.conceal.release();
+        }
+        self.conceal.fill(&mut self.source, &mut out[at * self.channels..(at + n) * self.channels]);
         causes[at..at + n].fill(cause);
         self.gap += n as u64;
         n
@@ -417,7 +425,7 @@ impl Timeline {
     /// The block numbers start anew: what is heard ends, what comes is anchored afresh.
     fn splice_out_of_play(&mut self) {
         if self.state == State::Playing {
-            self.splice.begin_tail(&[]);
+            self.conceal.begin(&mut self.source, &[]);
         }
         self.state = State::Idle;
     }
@@ -441,13 +449,13 @@ impl Timeline {
         }
         self.pos = due;
         self.count_reanchor();
-        self.splice.begin_tail(&[]);
+        self.conceal.begin(&mut self.source, &[]);
         let here = self.queue.first(self.next).map(|slot| (slot.index, slot.epoch, slot.ts <= due));
         if let Some((index, epoch, true)) = here
             && epoch == self.epoch
         {
             self.set_next(index);
-            self.splice.begin_fade_in();
+            self.conceal.begin_join(&mut self.source);
             return;
         }
         // The right frame has not come yet.
