@@ -94,7 +94,7 @@ fn packets_and_renders_do_not_allocate() {
                     ts: FrameIndex(u64::from(index) * *frames),
                     discontinuity: false,
                     repair: false,
-                    body: Body::Pcm(payload),
+                    body: Body::Audio(payload),
                 };
                 if seed.below(100) > 0 {
                     rx.insert(MonoTime::from_nanos(time * MS), block);

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use super::PlayoutDelay;
 use super::block::Slot;
 use super::counters::{Cause, StreamCounters};
+use super::decoded::Decoded;
 use super::due::{DueClock, LOWERING};
 use super::queue::Queue;
 use super::splice::Splice;
-use crate::codec::{SampleFormat, StreamFormat, decode_into};
+use crate::codec::{Coding, SampleFormat, StreamFormat, decode_into};
 
 /// A place later than its target by more than this is given up for the right one.
 const EXCESS_NS: i64 = 40_000_000;
@@ -58,6 +59,8 @@ pub(super) struct Timeline {
     ring: rtrb::Consumer<Slot>,
     queue: Queue,
     format: StreamFormat,
+    /// Of a stream that is more than samples.
+    decoded: Option<Box<Decoded>>,
     channels: usize,
     exact: bool,
     clock: DueClock,
@@ -88,6 +91,7 @@ impl Timeline {
         ring: rtrb::Consumer<Slot>,
         queue: Queue,
         format: StreamFormat,
+        decoded: Option<Box<Decoded>>,
         delay: PlayoutDelay,
         exact: bool,
         counters: Arc<StreamCounters>,
@@ -95,12 +99,15 @@ impl Timeline {
         let channels = format.channels().get();
         let block_ns = format.block_duration().as_nanos() as i64;
         counters.block_ns.store(block_ns, Ordering::Relaxed);
+        let codec_ns = format.codec_delay().as_nanos() as i64;
+        counters.codec_ns.store(codec_ns, Ordering::Relaxed);
         Self {
             ring,
             queue,
             splice: Splice::new(format.rate, channels),
             clock: DueClock::new(&format, delay),
             format,
+            decoded,
             channels,
             exact,
             state: State::Idle,
@@ -243,7 +250,12 @@ impl Timeline {
         let n = (causes.len() - at).min((slot.end() - self.pos) as usize);
         let audio = &mut out[at * ch..(at + n) * ch];
         self.silent &= slot.len == 0 && !self.splice.has_tail();
-        decode(&self.format, slot, (self.pos - slot.ts) as usize, self.exact, audio);
+        let offset = (self.pos - slot.ts) as usize;
+        match (&mut self.decoded, self.format.coding) {
+            (None, Coding::Pcm(sample)) => decode(sample, ch, slot, offset, self.exact, audio),
+            (Some(decoded), _) => decoded.read(slot, offset, audio),
+            (None, Coding::Opus(_)) => audio.fill(0.0),
+        }
         causes[at..at + n].fill(if slot.repair { Cause::Repaired } else { Cause::Received });
         self.splice.join(audio);
         self.pos += n as u64;
@@ -483,16 +495,23 @@ impl Timeline {
     }
 }
 
-/// Decodes a part of a block that begins `offset` frames in.
-fn decode(format: &StreamFormat, slot: &Slot, offset: usize, exact: bool, out: &mut [f32]) {
+/// Decodes a part of a block of samples that begins `offset` frames of `channels` in.
+fn decode(
+    sample: SampleFormat,
+    channels: usize,
+    slot: &Slot,
+    offset: usize,
+    exact: bool,
+    out: &mut [f32],
+) {
     if slot.len == 0 {
         out.fill(0.0);
         return;
     }
-    let bytes = &slot.payload[offset * format.frame_bytes()..slot.len];
-    let n = decode_into(format.sample, bytes, out);
+    let bytes = &slot.payload[offset * sample.bytes() * channels..slot.len];
+    let n = decode_into(sample, bytes, out);
     out[n..].fill(0.0);
-    if format.sample == SampleFormat::F32Le {
+    if sample == SampleFormat::F32Le {
         let bound = if exact { f32::MAX } else { SANE };
         for x in out {
             *x = if x.is_finite() { x.clamp(-bound, bound) } else { 0.0 };

@@ -202,7 +202,7 @@ fn messages(name: Name) -> Vec<Message> {
         name,
         uuid: StreamUuid(Hex([7; 16])),
         kind: StreamKind::Playback,
-        formats: vec![FormatOffer::pcm(&format()), FormatOffer::Unknown],
+        formats: vec![FormatOffer::of(&format()), FormatOffer::Unknown],
     };
     vec![
         Message::Accept(accept),
