@@ -193,35 +193,36 @@ fn a_lost_block_of_a_voice_is_found_in_the_next_one() {
         bit_rate: bits(32_000),
         ..settings(AudioType::Voice, size, Channels::MONO)
     };
+    // Against what is heard when nothing is lost.
     let error = |told: f64, ask_next: bool| {
         let mut codec = Codec::new(settings);
         codec.encoder.set_loss(told).unwrap();
         let packets = codec.packets(&voice);
+        let plain = codec.decode(&packets);
+        codec.decoder.reset();
         let mut block = vec![0.0; codec.decoder.block_samples()];
-        let mut sum = 0.0;
+        let (mut wrong, mut all) = (0.0, 0.0);
         for (i, packet) in packets.iter().enumerate() {
             let lost = i % 10 == 9;
             match packets.get(i + 1).filter(|_| ask_next) {
                 _ if !lost => codec.decoder.decode(packet, &mut block).unwrap(),
                 next => codec.decoder.conceal(next.map(|p| &p[..]), &mut block).unwrap(),
             }
-            if lost {
-                let from = i * block.len() - codec.look_ahead;
-                let truth = &voice[from..from + block.len()];
-                // The envelope counts: a codec of voices keeps no phases.
-                let energy = |x: &[f32]| x.chunks(120).map(level).collect::<Vec<_>>();
-                let pairs = energy(truth).into_iter().zip(energy(&block));
-                sum += pairs.map(|(a, b)| (a - b).powi(2)).sum::<f64>();
-            }
+            let truth = &plain[i * block.len()..][..block.len()];
+            let miss = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+            wrong += f64::from(u8::from(lost)) * truth.iter().zip(&block).map(miss).sum::<f64>();
+            all += f64::from(u8::from(lost)) * level(truth).powi(2) * block.len() as f64;
         }
-        sum
+        wrong / all
     };
     let (guessed, repaired) = (error(0.2, false), error(0.2, true));
-    assert!(repaired < 0.7 * guessed, "{repaired} after {guessed}");
+    assert!(repaired < 0.5 * guessed, "{repaired} after {guessed}");
+    // Without losses the encoder spends nothing on them.
+    assert!((error(0.0, true) - error(0.0, false)).abs() < 1e-9);
 }
 
 #[test]
-fn many_lost_blocks_end_in_quiet_and_the_next_ones_are_heard() {
+fn many_lost_blocks_never_grow_louder_and_the_next_ones_are_heard() {
     let voice = speech(96_000);
     for size in OpusFrameSize::ALL {
         let mut codec = Codec::new(settings(AudioType::RestrictedLowDelay, size, Channels::MONO));
@@ -229,12 +230,12 @@ fn many_lost_blocks_end_in_quiet_and_the_next_ones_are_heard() {
         let half = packets.len() / 2;
         let before = codec.decode(&packets[..half]);
         let mut block = vec![f32::NAN; codec.decoder.block_samples()];
-        for _ in 0..4_000 / (block.len() / 48).max(1) {
+        for _ in 0..192_000 / block.len() {
             codec.decoder.conceal(None, &mut block).unwrap();
             assert!(block.iter().all(|x| x.abs() < 2.0));
         }
         let left = level(&block);
-        assert!(left < 0.05 * level(&before), "{size:?}: {left}");
+        assert!(left < 0.5 * level(&before), "{size:?}: {left}");
         assert!(level(&codec.decode(&packets[half..])) > 0.5 * level(&before), "{size:?}");
     }
 }

@@ -61,7 +61,8 @@ impl OpusDecoder {
             packet_frames(next) == Some(self.frames) && next[0] >> 3 < FIRST_CELT
         };
         match next.filter(repairs) {
-            Some(next) => self.run(next, true, out),
+            // Nonsense says nothing, whatever its header promised.
+            Some(next) => self.run(next, true, out).or_else(|_| self.run(&[], false, out)),
             None => self.run(&[], false, out),
         }
     }
