@@ -6,6 +6,7 @@ mod embed;
 mod exact;
 mod life;
 mod links;
+mod opus;
 // Signals, and /proc.
 #[cfg(target_os = "linux")]
 mod process;

@@ -136,6 +136,9 @@ impl ReceiverHalf {
         }
         let expected = self.arrivals.path().base.value_at(arrival).saturating_add(media);
         let is_stalled = self.arrivals.is_stalled();
+        if matches!(place, Place::Next { .. }) {
+            self.repair.set_pauses(self.is_pause(block.body));
+        }
         self.repair.on_block(arrival, expected, index, block.repair, place, is_stalled);
         if place == Place::Again {
             return Insert::Duplicate;
@@ -254,6 +257,14 @@ impl ReceiverHalf {
                     .filter(|_| bytes.len() <= MAX_PAYLOAD)
                     .map(u64::from),
             },
+        }
+    }
+
+    /// Whether the sender says that there is nothing to hear until more comes.
+    fn is_pause(&self, body: Body<'_>) -> bool {
+        match body {
+            Body::Audio(bytes) => self.format.coding.sample().is_none() && opus::is_pause(bytes),
+            Body::Silence { .. } => false,
         }
     }
 

@@ -112,6 +112,8 @@ pub(super) struct Repair {
     /// While nothing comes: when to ask next. `None`: no more.
     silent_ask: Option<i64>,
     in_silence: bool,
+    /// The highest block said that nothing comes for a while.
+    pauses: bool,
     late_asks: f64,
     /// Questions that may be sent now, and since when no more were allowed.
     nacks: f64,
@@ -156,6 +158,7 @@ impl Repair {
             began: 0,
             silent_ask: None,
             in_silence: false,
+            pauses: false,
             late_asks: MOST_LATE_ASKS / 2.0,
             nacks: MOST_NACKS,
             allowed: 0,
@@ -225,8 +228,14 @@ impl Repair {
         self.reconsider_now_and_then(arrival);
     }
 
+    /// Whether the highest block says that nothing comes for a while: then nothing is missed.
+    pub(super) fn set_pauses(&mut self, pauses: bool) {
+        self.pauses = pauses;
+    }
+
     /// The numbers or the media time start anew: what is missing is not missed any more.
     pub(super) fn restart(&mut self) {
+        self.pauses = false;
         self.missing.clear();
         self.loss.restart();
         self.highest = None;
@@ -301,7 +310,7 @@ impl Repair {
             return self.silent_ask;
         }
         let asks = self.missing.iter().map(|m| m.ask_at).filter(|at| *at != i64::MAX);
-        let silence = self.highest.map(|_| self.silent_at());
+        let silence = self.highest.filter(|_| !self.pauses).map(|_| self.silent_at());
         asks.chain(self.guess_at()).chain(silence).min()
     }
 
@@ -403,7 +412,8 @@ impl Repair {
     fn guess_at(&self) -> Option<i64> {
         let (highest, expected) = self.highest?;
         let at = expected + self.block_ns + self.lateness.timer();
-        (!self.in_silence && !self.missing.contains(highest + 1)).then_some(at)
+        let may_guess = !self.in_silence && !self.pauses;
+        (may_guess && !self.missing.contains(highest + 1)).then_some(at)
     }
 
     /// From here on nothing comes.
@@ -415,7 +425,10 @@ impl Repair {
     }
 
     fn enter_silence(&mut self, now: i64) {
-        if !self.in_silence && self.highest.is_some() && now >= self.silent_at() {
+        if self.pauses || self.in_silence {
+            return;
+        }
+        if self.highest.is_some() && now >= self.silent_at() {
             self.in_silence = true;
             self.silent_ask = Some(now);
         }
