@@ -189,10 +189,8 @@ fn pauses_need_hardly_any_packets_and_only_if_that_was_asked_for() {
 fn a_lost_block_of_a_voice_is_found_in_the_next_one() {
     let voice = speech(96_000);
     let size = OpusFrameSize::Ms20;
-    let settings = OpusSettings {
-        bit_rate: bits(32_000),
-        ..settings(AudioType::Voice, size, Channels::MONO)
-    };
+    let settings =
+        OpusSettings { bit_rate: bits(32_000), ..settings(AudioType::Voice, size, Channels::MONO) };
     // Against what is heard when nothing is lost.
     let error = |told: f64, ask_next: bool| {
         let mut codec = Codec::new(settings);
@@ -242,8 +240,7 @@ fn many_lost_blocks_never_grow_louder_and_the_next_ones_are_heard() {
 
 #[test]
 fn what_is_no_number_or_far_too_loud_does_no_harm() {
-    let mut codec =
-        Codec::new(settings(AudioType::Generic, OpusFrameSize::Ms10, Channels::STEREO));
+    let mut codec = Codec::new(settings(AudioType::Generic, OpusFrameSize::Ms10, Channels::STEREO));
     let mut out = vec![0; codec.encoder.format().block_bytes()];
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e30] {
         let mut block = vec![0.1; codec.decoder.block_samples()];

@@ -70,7 +70,8 @@ fn pcm_passes_bit_for_bit_in_every_format() {
                 };
                 let wish = Duration::from_micros(2_500);
                 let frames_per_block = block_frames(sample, rate(hz), channels, wish, 1200);
-                let format = StreamFormat { coding: sample.into(), rate: rate(hz), map, frames_per_block };
+                let format =
+                    StreamFormat { coding: sample.into(), rate: rate(hz), map, frames_per_block };
                 let period = hz as usize / 1000;
                 check(&format, AUTO, period);
                 check(&format, PlayoutDelay::Fixed(ms(20)), period);

@@ -81,12 +81,7 @@ impl Outlet {
     }
 
     /// Writes copies of older blocks behind `used` bytes; gives how many bytes they take.
-    fn add_copies(
-        &self,
-        blocks: &[(AudioHeader, usize)],
-        used: usize,
-        packet: &mut [u8],
-    ) -> usize {
+    fn add_copies(&self, blocks: &[(AudioHeader, usize)], used: usize, packet: &mut [u8]) -> usize {
         let Some((copies, history)) = self.repair.copies() else { return 0 };
         // TCP loses nothing.
         if !matches!(self.route(), Route::Datagram(_)) {

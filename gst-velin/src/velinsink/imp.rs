@@ -387,8 +387,7 @@ impl VelinSink {
         opened.stream = Some(stream.clone());
         gst::info!(CAT, imp = self, "sending {format:?}");
         let (bundle, counters) = (settings.bundle, self.counters.clone());
-        streaming.packetizer =
-            Some(Packetizer::new(pcm, coder, format, bundle, stream, counters));
+        streaming.packetizer = Some(Packetizer::new(pcm, coder, format, bundle, stream, counters));
         streaming.pcm = Some(pcm);
         streaming.next_pts = None;
         Ok(Some(()))

@@ -167,8 +167,7 @@ impl Packetizer {
             self.silent = true;
         }
         let (pcm, silent) = (self.pcm, self.silent);
-        let coded =
-            self.coder.code(pcm, &self.block, silent, &mut self.samples, &mut self.payload);
+        let coded = self.coder.code(pcm, &self.block, silent, &mut self.samples, &mut self.payload);
         let coded = coded.unwrap_or_else(|e| {
             self.failed.get_or_insert(e);
             Coded::Silence
@@ -273,9 +272,9 @@ impl Packetizer {
         }
         let before = rate.bit_rate();
         let now = rate.update(passed, worst);
-        let told = encoder.set_loss(worst).and_then(|()| {
-            if now == before { Ok(()) } else { encoder.set_bit_rate(now) }
-        });
+        let told = encoder
+            .set_loss(worst)
+            .and_then(|()| if now == before { Ok(()) } else { encoder.set_bit_rate(now) });
         if let Err(e) = told {
             self.failed.get_or_insert(e);
         }

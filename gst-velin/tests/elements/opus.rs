@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 
 use crate::relay::Relay;
-use crate::support::{
-    Device, FLOAT_STEREO, Line, Receiver, amplitude, count, element, rms, until,
-};
+use crate::support::{Device, FLOAT_STEREO, Line, Receiver, amplitude, count, element, rms, until};
 
 /// A live source through a `velinsink` with `codec=opus`.
 fn send(device: &Device, source: &str, properties: &str) -> (Line, gst::Element) {
@@ -217,9 +215,7 @@ fn opus_is_never_exact_and_that_is_said() {
     );
     let source = "freq=1000 volume=0.2 ! audio/x-raw,channels=2";
     let (_line, _sink) = send(&device, source, &format!("port={}", receiver.port()));
-    let message = receiver
-        .messages()
-        .wait("velin/not-exact", |m| element(m, "velin/not-exact"));
+    let message = receiver.messages().wait("velin/not-exact", |m| element(m, "velin/not-exact"));
     let reason = message.get::<String>("reason").unwrap();
     assert!(reason.contains("codec=pcm"), "{reason}");
     receiver.tape.heard("the tone", |b| (amplitude(b, 1000.0) / 0.2 - 1.0).abs() < 0.06);

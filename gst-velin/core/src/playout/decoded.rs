@@ -1,6 +1,7 @@
 //! Blocks of an Opus stream, decoded in the order in which they are played.
 
 use super::block::Slot;
+use super::conceal::Continuation;
 use crate::codec::StreamFormat;
 use crate::codec::opus::{OpusDecoder, OpusError, is_pause};
 
@@ -19,6 +20,10 @@ pub(super) struct Decoded {
     played: usize,
     /// The last block said that nothing comes for a while.
     pauses: bool,
+    /// The last block was silence that needs no decoder.
+    rests: bool,
+    /// What returns does so at the beginning of a block.
+    joins: bool,
     generation: u32,
 }
 
@@ -41,6 +46,8 @@ impl Decoded {
             holds: Holds::Nothing,
             played: 0,
             pauses: false,
+            rests: true,
+            joins: false,
             generation: 0,
         })
     }
@@ -68,14 +75,20 @@ impl Decoded {
         self.pauses
     }
 
+    /// Whether what returns does so at the beginning of a block.
+    pub(super) fn set_joins(&mut self, joins: bool) {
+        self.joins = joins;
+    }
+
     /// Whether the next frame that [`go_on`](Self::go_on) gives is the first of a block.
-    pub(super) fn is_at_block(&self) -> bool {
+    fn is_at_block(&self) -> bool {
         self.holds == Holds::Nothing || self.played >= self.block.len()
     }
 
-    /// Makes up the block that is missing now from what `next`, the one after it, says about it.
+    /// Makes up the block that is missing now from what `next`, the one after it, says about it; nothing
+    /// in the middle of one.
     pub(super) fn repair(&mut self, next: &Slot) {
-        if next.generation == self.generation && next.len > 0 {
+        if next.generation == self.generation && next.len > 0 && self.is_at_block() {
             self.make_up(Some(&next.payload[..next.len]));
         }
     }
@@ -96,7 +109,8 @@ impl Decoded {
 
     fn decode(&mut self, slot: &Slot) {
         self.holds = Holds::Block(slot.index);
-        if slot.len == 0 {
+        self.rests = slot.len == 0;
+        if self.rests {
             // The encoder rests as well.
             self.pauses = false;
             self.block.fill(0.0);
@@ -117,5 +131,24 @@ impl Decoded {
         }
         self.holds = Holds::MadeUp;
         self.played = 0;
+    }
+}
+
+impl Continuation for Decoded {
+    fn begin(&mut self, _heard: &[f32]) {
+        // Its own memory is better.
+        self.joins = false;
+    }
+
+    fn next(&mut self, frames: &mut [f32]) {
+        self.go_on(frames);
+    }
+
+    fn is_silent(&self) -> bool {
+        self.rests
+    }
+
+    fn joins_by_itself(&self) -> bool {
+        self.joins && self.holds == Holds::MadeUp && self.is_at_block()
     }
 }

@@ -19,7 +19,7 @@
 //! restart of the sender does not disturb what is known about the output, and the other way round.
 //!
 //! What is replaceable behind this: how late blocks come (`arrivals`), when a
-//! frame is due (`due`), what fills a gap (`splice`), what changes the pace (`resample`).
+//! frame is due (`due`), what fills a gap (`conceal`), what changes the pace (`resample`).
 //!
 //! [`stream`] makes both halves of one stream. The receiver half stays on the receive thread; the
 //! player half moves into the [`Mixer`] of the streaming thread. Neither half blocks, locks or
@@ -27,6 +27,7 @@
 
 mod arrivals;
 mod block;
+mod conceal;
 mod controls;
 mod counters;
 mod decoded;
@@ -42,7 +43,6 @@ mod receiver;
 mod repair;
 mod resample;
 mod simulate;
-mod splice;
 mod tap;
 mod timeline;
 mod trace;
@@ -65,6 +65,7 @@ pub use trace::{
 use std::sync::Arc;
 use std::time::Duration;
 
+use conceal::Source;
 use decoded::Decoded;
 use matrix::Matrix;
 use queue::Queue;
@@ -282,19 +283,12 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
     let (sender, receiver) =
         rtrb::RingBuffer::new(((longest + RING_SPARE).as_nanos() / block) as usize + 16);
     let queue = Queue::new(capacity);
-    let decoded = match format.coding {
-        Coding::Pcm(_) => None,
-        Coding::Opus(_) => Some(Box::new(Decoded::new(&format)?)),
+    let source = match format.coding {
+        Coding::Pcm(_) => Source::pcm(format.rate, format.channels().get()),
+        Coding::Opus(_) => Source::Opus(Box::new(Decoded::new(&format)?)),
     };
-    let timeline = Timeline::new(
-        receiver,
-        queue,
-        format.clone(),
-        decoded,
-        delay,
-        exact,
-        Arc::clone(&counters),
-    );
+    let timeline =
+        Timeline::new(receiver, queue, format.clone(), source, delay, exact, Arc::clone(&counters));
     let profile = match delay {
         PlayoutDelay::Adaptive(profile) => profile,
         PlayoutDelay::Fixed(_) => Profile::Music,

@@ -5,11 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::PlayoutDelay;
 use super::block::Slot;
+use super::conceal::{Conceal, Source};
 use super::counters::{Cause, StreamCounters};
-use super::decoded::Decoded;
 use super::due::{DueClock, LOWERING};
 use super::queue::Queue;
-use super::splice::Splice;
 use crate::codec::{Coding, SampleFormat, StreamFormat, decode_into};
 
 /// A place later than its target by more than this is given up for the right one.
@@ -59,12 +58,12 @@ pub(super) struct Timeline {
     ring: rtrb::Consumer<Slot>,
     queue: Queue,
     format: StreamFormat,
-    /// Of a stream that is more than samples.
-    decoded: Option<Box<Decoded>>,
     channels: usize,
     exact: bool,
     clock: DueClock,
-    splice: Splice,
+    conceal: Conceal,
+    /// What the stream goes on with where frames are missing.
+    source: Source,
     state: State,
     /// The frame that is due next.
     pos: u64,
@@ -74,6 +73,8 @@ pub(super) struct Timeline {
     played_end: u64,
     /// Frames since the last real one.
     gap: u64,
+    /// Frames since the last block, in a pause that the sender announced.
+    paused: u64,
     /// Waiting in a gap for the due time to come down to `pos`.
     holding: bool,
     anchored: bool,
@@ -91,7 +92,7 @@ impl Timeline {
         ring: rtrb::Consumer<Slot>,
         queue: Queue,
         format: StreamFormat,
-        decoded: Option<Box<Decoded>>,
+        source: Source,
         delay: PlayoutDelay,
         exact: bool,
         counters: Arc<StreamCounters>,
@@ -104,10 +105,10 @@ impl Timeline {
         Self {
             ring,
             queue,
-            splice: Splice::new(format.rate, channels),
+            conceal: Conceal::new(format.rate, channels),
+            source,
             clock: DueClock::new(&format, delay),
             format,
-            decoded,
             channels,
             exact,
             state: State::Idle,
@@ -115,6 +116,7 @@ impl Timeline {
             next: 0,
             played_end: 0,
             gap: 0,
+            paused: 0,
             holding: false,
             anchored: false,
             epoch: 0,
@@ -146,20 +148,21 @@ impl Timeline {
         self.clock.advance(due_ns);
         self.lower_if_far_behind(due_ns);
         let frames = causes.len();
-        let mut audible = self.splice.has_tail();
+        let mut audible = self.conceal.is_sounding();
         let mut at = 0;
         while at < frames {
             let now = due_ns + self.clock.nanos(at as u64);
             at += match self.state {
                 State::Idle => self.wait(now, &mut out[at * self.channels..], &mut causes[at..]),
-                State::Playing => self.play(out, at, causes),
+                State::Playing => self.play(ended, out, at, causes),
                 State::Gap => self.conceal(now, ended, out, at, causes),
             };
             audible |= self.state != State::Idle;
         }
-        self.splice.remember(out);
+        self.conceal.remember(out);
         let finished = ended && self.state != State::Playing && self.queue.is_empty() && !audible;
-        if ended && self.queue.is_empty() && self.state == State::Gap && !self.splice.has_tail() {
+        if ended && self.queue.is_empty() && self.state == State::Gap && !self.conceal.is_sounding()
+        {
             self.state = State::Idle;
         }
         Pulled { audible, silent: self.silent, finished }
@@ -213,8 +216,9 @@ impl Timeline {
             self.start(index, place as u64);
             return 0;
         }
-        self.silent &= !self.splice.has_tail();
-        self.splice.conceal(&mut out[..silence * self.channels]);
+        self.silent &= !self.conceal.is_sounding();
+        self.conceal.release();
+        self.conceal.fill(&mut self.source, &mut out[..silence * self.channels]);
         causes[..silence].fill(Cause::Silence);
         silence
     }
@@ -230,18 +234,21 @@ impl Timeline {
             self.count_reanchor();
         }
         if self.anchored || !self.exact {
-            self.splice.begin_fade_in();
+            self.conceal.begin_join(&mut self.source);
         }
         self.anchored = true;
     }
 
     /// Plays on from the block at hand.
-    fn play(&mut self, out: &mut [f32], at: usize, causes: &mut [Cause]) -> usize {
+    fn play(&mut self, ended: bool, out: &mut [f32], at: usize, causes: &mut [Cause]) -> usize {
         let ch = self.channels;
         let Some(slot) =
             self.queue.at(self.next).filter(|s| s.ts <= self.pos && self.pos < s.end())
         else {
-            self.splice.begin_tail(&out[..at * ch]);
+            if let Some(n) = self.rest(ended, out, at, causes) {
+                return n;
+            }
+            self.conceal.begin(&mut self.source, &out[..at * ch]);
             self.state = State::Gap;
             self.holding = false;
             self.gap = 0;
@@ -249,15 +256,18 @@ impl Timeline {
         };
         let n = (causes.len() - at).min((slot.end() - self.pos) as usize);
         let audio = &mut out[at * ch..(at + n) * ch];
-        self.silent &= slot.len == 0 && !self.splice.has_tail();
+        self.silent &= slot.len == 0 && !self.conceal.is_sounding();
         let offset = (self.pos - slot.ts) as usize;
-        match (&mut self.decoded, self.format.coding) {
-            (None, Coding::Pcm(sample)) => decode(sample, ch, slot, offset, self.exact, audio),
-            (Some(decoded), _) => decoded.read(slot, offset, audio),
-            (None, Coding::Opus(_)) => audio.fill(0.0),
+        match (&mut self.source, self.format.coding) {
+            (Source::Opus(decoded), _) => decoded.read(slot, offset, audio),
+            (Source::Pcm(_), Coding::Pcm(sample)) => {
+                decode(sample, ch, slot, offset, self.exact, audio);
+            }
+            (Source::Pcm(_), Coding::Opus(_)) => audio.fill(0.0),
         }
+        self.paused = 0;
         causes[at..at + n].fill(if slot.repair { Cause::Repaired } else { Cause::Received });
-        self.splice.join(audio);
+        self.conceal.join(audio);
         self.pos += n as u64;
         self.played_end = self.pos;
         if self.pos == slot.end() {
@@ -268,6 +278,50 @@ impl Timeline {
         n
     }
 
+    /// The sender has said that it pauses: what its decoder makes of that is heard until the next
+    /// block's time. `None` if there is no pause, or no end to it.
+    fn rest(
+        &mut self,
+        ended: bool,
+        out: &mut [f32],
+        at: usize,
+        causes: &mut [Cause],
+    ) -> Option<usize> {
+        let Source::Opus(decoded) = &mut self.source else { return None };
+        let longest = LONGEST_GAP_S * u64::from(self.format.rate.hz());
+        if !decoded.pauses() || self.paused >= longest || (ended && self.queue.is_empty()) {
+            return None;
+        }
+        let mut n = causes.len() - at;
+        if let Some(first) = self.queue.first(self.next) {
+            let (index, epoch, end) = (first.index, first.epoch, first.end());
+            if epoch != self.epoch {
+                return None;
+            }
+            match first.ts.checked_sub(self.pos) {
+                Some(early) if early > 0 => n = n.min(usize::try_from(early).unwrap_or(n)),
+                _ if end <= self.pos => {
+                    self.drop_before(index + 1);
+                    return Some(0);
+                }
+                // One of the pause's own is missing, and does not matter.
+                _ => {
+                    self.set_next(index);
+                    return Some(0);
+                }
+            }
+        }
+        let audio = &mut out[at * self.channels..(at + n) * self.channels];
+        decoded.go_on(audio);
+        self.silent &= audio.iter().all(|x| *x == 0.0) && !self.conceal.is_sounding();
+        self.conceal.join(audio);
+        causes[at..at + n].fill(Cause::Silence);
+        self.pos += n as u64;
+        self.played_end = self.pos;
+        self.paused += n as u64;
+        Some(n)
+    }
+
     /// Looks at the successor of a block that was played to its end.
     fn follow(&mut self, written: &[f32]) {
         let Some(slot) = self.queue.at(self.next) else { return };
@@ -276,8 +330,8 @@ impl Timeline {
             self.epoch = slot.epoch;
             self.pos = slot.ts;
             self.played_end = slot.ts;
-            self.splice.begin_tail(written);
-            self.splice.begin_fade_in();
+            self.conceal.begin(&mut self.source, written);
+            self.conceal.begin_join(&mut self.source);
             self.count_reanchor();
         }
     }
@@ -342,7 +396,17 @@ impl Timeline {
         if first.ts > self.pos {
             // With no number missing it is the sender that paused.
             let cause = if first.index == self.next { Cause::Silence } else { Cause::Concealed };
-            let missing = usize::try_from(first.ts - self.pos).unwrap_or(usize::MAX);
+            let mut missing = usize::try_from(first.ts - self.pos).unwrap_or(usize::MAX);
+            let block = self.format.frames_per_block as usize;
+            if let Source::Opus(decoded) = &mut self.source
+                && cause == Cause::Concealed
+            {
+                if missing == block {
+                    decoded.repair(first);
+                } else if missing > block {
+                    missing -= block;
+                }
+            }
             let n = self.fill(out, at, rest.min(missing), causes, cause);
             self.pos += n as u64;
             return n;
@@ -373,9 +437,13 @@ impl Timeline {
     }
 
     fn resume(&mut self) -> usize {
+        if let Source::Opus(decoded) = &mut self.source {
+            let returns = self.queue.at(self.next);
+            decoded.set_joins(returns.is_some_and(|slot| slot.ts == self.pos));
+        }
         self.state = State::Playing;
         self.holding = false;
-        self.splice.begin_fade_in();
+        self.conceal.begin_join(&mut self.source);
         0
     }
 
@@ -387,8 +455,11 @@ impl Timeline {
         causes: &mut [Cause],
         cause: Cause,
     ) -> usize {
-        self.silent &= !self.splice.has_tail();
-        self.splice.conceal(&mut out[at * self.channels..(at + n) * self.channels]);
+        self.silent &= !self.conceal.is_sounding();
+        if cause == Cause::Silence {
+            self.conceal.release();
+        }
+        self.conceal.fill(&mut self.source, &mut out[at * self.channels..(at + n) * self.channels]);
         causes[at..at + n].fill(cause);
         self.gap += n as u64;
         n
@@ -429,7 +500,7 @@ impl Timeline {
     /// The block numbers start anew: what is heard ends, what comes is anchored afresh.
     fn splice_out_of_play(&mut self) {
         if self.state == State::Playing {
-            self.splice.begin_tail(&[]);
+            self.conceal.begin(&mut self.source, &[]);
         }
         self.state = State::Idle;
     }
@@ -453,13 +524,13 @@ impl Timeline {
         }
         self.pos = due;
         self.count_reanchor();
-        self.splice.begin_tail(&[]);
+        self.conceal.begin(&mut self.source, &[]);
         let here = self.queue.first(self.next).map(|slot| (slot.index, slot.epoch, slot.ts <= due));
         if let Some((index, epoch, true)) = here
             && epoch == self.epoch
         {
             self.set_next(index);
-            self.splice.begin_fade_in();
+            self.conceal.begin_join(&mut self.source);
             return;
         }
         // The right frame has not come yet.

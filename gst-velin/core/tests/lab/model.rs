@@ -100,7 +100,12 @@ impl Scenario {
         let rate = SampleRate::HZ_48000;
         let map = ChannelMap::stereo();
         Self {
-            format: StreamFormat { coding: SampleFormat::S16Le.into(), rate, map, frames_per_block: 120 },
+            format: StreamFormat {
+                coding: SampleFormat::S16Le.into(),
+                rate,
+                map,
+                frames_per_block: 120,
+            },
             output: OutputFormat { rate, map },
             delay: PlayoutDelay::Adaptive(Profile::Music),
             drift: Drift::Follow,

@@ -57,9 +57,8 @@ impl OpusDecoder {
     /// # Errors
     /// [`OpusError::Format`] if `out` is no block; [`OpusError::Internal`].
     pub fn conceal(&mut self, next: Option<&[u8]>, out: &mut [f32]) -> Result<(), OpusError> {
-        let repairs = |next: &&[u8]| {
-            packet_frames(next) == Some(self.frames) && next[0] >> 3 < FIRST_CELT
-        };
+        let repairs =
+            |next: &&[u8]| packet_frames(next) == Some(self.frames) && next[0] >> 3 < FIRST_CELT;
         match next.filter(repairs) {
             // Nonsense says nothing, whatever its header promised.
             Some(next) => self.run(next, true, out).or_else(|_| self.run(&[], false, out)),

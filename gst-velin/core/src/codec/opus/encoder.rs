@@ -4,9 +4,7 @@ use std::fmt;
 
 use opusic_c::{Application, Bitrate, Encoder, InbandFec, Signal};
 
-use super::{
-    AudioType, LookAhead, OpusError, OpusFormat, OpusFrameSize, is_pause, shape,
-};
+use super::{AudioType, LookAhead, OpusError, OpusFormat, OpusFrameSize, is_pause, shape};
 use crate::codec::StreamFormat;
 use crate::units::{BitRate, Channels};
 

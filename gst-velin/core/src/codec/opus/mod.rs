@@ -150,7 +150,9 @@ pub enum OpusError {
 impl From<opusic_c::ErrorCode> for OpusError {
     fn from(code: opusic_c::ErrorCode) -> Self {
         match code {
-            opusic_c::ErrorCode::InvalidPacket | opusic_c::ErrorCode::BufferTooSmall => Self::Packet,
+            opusic_c::ErrorCode::InvalidPacket | opusic_c::ErrorCode::BufferTooSmall => {
+                Self::Packet
+            }
             other => Self::Internal(other as i32),
         }
     }

@@ -622,9 +622,7 @@ impl Repair {
     /// As much delay beyond a block as repair may ask for.
     fn room(&self) -> i64 {
         match self.delay {
-            PlayoutDelay::Fixed(fixed) => {
-                fixed.as_nanos() as i64 - self.block_ns - self.codec_ns
-            }
+            PlayoutDelay::Fixed(fixed) => fixed.as_nanos() as i64 - self.block_ns - self.codec_ns,
             PlayoutDelay::Adaptive(Profile::Low) => 40 * MS,
             PlayoutDelay::Adaptive(Profile::Voice) => 80 * MS,
             PlayoutDelay::Adaptive(Profile::Music) => 120 * MS,
