@@ -79,17 +79,19 @@ fn opus_is_heard_together_with_pcm_of_the_same_delay() {
     let line = Line::parse(&format!(
         "audiotestsrc is-live=true samplesperbuffer=240 freq=100 volume=0.2 ! {FLOAT_STEREO} ! \
          tee name=t \
-         t. ! velinsink port={port} stream-name=plain packet-time=5000000 {files} \
-         t. ! audioamplify amplification=-1 ! velinsink name=sink codec=opus port={port} \
+         t. ! queue ! velinsink port={port} stream-name=plain packet-time=5000000 {files} \
+         t. ! queue ! audioamplify amplification=-1 ! velinsink name=sink codec=opus port={port} \
          stream-name=turned packet-time=5000000 {files}"
     ))
     .play();
+    let sink = line.element("sink");
     // Each cancels the other if both are heard at the same time: 2.5 ms apart they would add up.
-    let mut loud = false;
-    receiver.tape.heard("one tone and then none", |block| {
-        loud |= amplitude(block, 100.0) > 0.15;
-        loud && amplitude(block, 100.0) < 0.04
-    });
+    for _ in 0..2 {
+        sink.set_property("mute", true);
+        receiver.tape.heard("one tone", |block| amplitude(block, 100.0) > 0.15);
+        sink.set_property("mute", false);
+        receiver.tape.heard("none", |block| amplitude(block, 100.0) < 0.04);
+    }
     until("a delay", || (receiver.count("delay-us") > 0).then_some(()));
     line.messages.no_error();
 }
@@ -238,7 +240,10 @@ fn a_tenth_of_the_packets_lost_is_hardly_heard_and_takes_the_bit_rate_down() {
     until("a lower bit rate", || {
         (count(&sink.property("stats"), "codec-bit-rate") <= 128_000).then_some(())
     });
-    until("copies beside answers", || (receiver.count("by-redundancy") > 3).then_some(()));
+    // Here answers are faster than copies, which are then of no use.
+    until("copies beside answers", || {
+        (receiver.count("by-redundancy") + receiver.count("needless") > 10).then_some(())
+    });
     assert!(receiver.count("by-retransmission") > 3, "{:?}", receiver.stats());
     let played = receiver.count("played") - before.0;
     let concealed = receiver.count("concealed") - before.1;
