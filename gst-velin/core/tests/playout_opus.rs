@@ -9,8 +9,13 @@ use velin_core::codec::StreamFormat;
 use velin_core::codec::opus::{
     AudioType, Encoded, OPUS_RATE, OpusEncoder, OpusFrameSize, OpusSettings,
 };
-use velin_core::playout::{Drift, OutputFormat, PlayoutDelay, StreamError, StreamSettings, stream};
-use velin_core::units::{BitRate, Channels};
+use velin_core::playout::{
+    Block, Body, Drift, Mixer, OutputFormat, PlayoutDelay, ReceiverHalf, RenderTime, StreamError,
+    StreamSettings, stream,
+};
+use velin_core::time::MonoTime;
+use velin_core::units::{BitRate, BlockIndex, Channels, FrameIndex};
+use velin_core::wire::Copies;
 use voice::speech;
 
 fn encoder(size: OpusFrameSize, audio_type: AudioType, kbps: u32) -> OpusEncoder {
@@ -223,6 +228,54 @@ fn a_stream_that_begins_anew_is_decoded_anew() {
         .map(|at| below_db(once, &lab.out[at..at + once.len()]))
         .fold(f64::MIN, f64::max);
     assert!(found > 40.0, "{found} dB");
+}
+
+/// What is asked for beside answers, after ten seconds of so much loss in a hundred.
+fn copies_at(format: &StreamFormat, payload: &[u8], loss: u64) -> Copies {
+    let output = OutputFormat { rate: OPUS_RATE, map: format.map };
+    let (mut rx, player) = stream(auto(format, output)).unwrap();
+    let mut mixer = Mixer::new(output);
+    mixer.add(player).unwrap();
+    let frames = u64::from(format.frames_per_block);
+    let mut seed = Seed(3);
+    let mut out = vec![0.0; frames as usize * format.channels().get()];
+    let insert = |rx: &mut ReceiverHalf, now: u64, index: u32, repair: bool| {
+        let block = Block {
+            index: BlockIndex(index),
+            ts: FrameIndex(u64::from(index) * frames),
+            discontinuity: false,
+            repair,
+            body: Body::Audio(payload),
+        };
+        rx.insert(MonoTime::from_nanos(now), block);
+    };
+    let blocks = 10_000 * MS / format.block_duration().as_nanos() as u64;
+    for index in 0..blocks as u32 {
+        let now = (u64::from(index) + 1) * format.block_duration().as_nanos() as u64;
+        rx.set_rtt(ms(2));
+        if seed.below(100) >= loss {
+            insert(&mut rx, now, index, false);
+        }
+        let asked = now + MS / 2;
+        while let Some(request) = rx.poll_nack(MonoTime::from_nanos(asked)) {
+            // Only what was sent can be sent again.
+            for block in request.nack.blocks().filter(|block| block.0 <= index) {
+                insert(&mut rx, asked + 2 * MS, block.0, true);
+            }
+        }
+        mixer.render(RenderTime { mono: MonoTime::from_nanos(now + MS) }, &mut out);
+    }
+    rx.copies()
+}
+
+#[test]
+fn where_much_is_lost_opus_is_copied_beside_being_asked_for_and_pcm_is_not() {
+    let mut encoder = encoder(OpusFrameSize::Ms5, AudioType::RestrictedLowDelay, 64);
+    let packet = coded(&mut encoder, &melody(240)).remove(0).payload;
+    assert_eq!(copies_at(encoder.format(), &packet, 1), Copies::None);
+    assert_ne!(copies_at(encoder.format(), &packet, 8), Copies::None);
+    let pcm = s16(encoder.format().map);
+    assert_eq!(copies_at(&pcm, &vec![0; pcm.block_bytes()], 8), Copies::None);
 }
 
 #[test]

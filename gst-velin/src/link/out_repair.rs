@@ -102,3 +102,32 @@ impl OutRepair {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_is_what_did_not_come_in_its_first_packet_since_the_last_report() {
+        let repair = OutRepair::new(None);
+        assert_eq!(repair.loss(), (0, 0.0));
+        let tell = |highest, lost, by_retransmit, by_redundancy| {
+            repair.set_report(&Report {
+                highest: BlockIndex(highest),
+                lost,
+                by_retransmit,
+                by_redundancy,
+                ..Report::default()
+            });
+            repair.loss()
+        };
+        assert_eq!(tell(100, 1, 2, 3), (1, 0.06));
+        assert_eq!(tell(200, 1, 12, 3), (2, 0.1));
+        assert_eq!(tell(300, 1, 12, 3), (3, 0.0));
+        // One of the lost has come, late, and the stream stands still.
+        assert_eq!(tell(300, 0, 12, 3), (4, 0.0));
+        assert_eq!(tell(310, 200, 12, 3), (5, 1.0));
+        // Numbers that begin anew.
+        assert_eq!(tell(10, 0, 0, 0), (6, 0.0));
+    }
+}

@@ -7,6 +7,7 @@ mod exact;
 mod life;
 mod links;
 mod opus;
+mod opus_loss;
 // Signals, and /proc.
 #[cfg(target_os = "linux")]
 mod process;

@@ -285,7 +285,7 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
     let queue = Queue::new(capacity);
     let source = match format.coding {
         Coding::Pcm(_) => Source::pcm(format.rate, format.channels().get()),
-        Coding::Opus(_) => Source::Opus(Box::new(Decoded::new(&format)?)),
+        Coding::Opus(_) => Source::Opus(Decoded::new(&format)?),
     };
     let timeline =
         Timeline::new(receiver, queue, format.clone(), source, delay, exact, Arc::clone(&counters));

@@ -55,7 +55,7 @@ pub(super) enum Source {
     /// From the samples that were heard.
     Pcm(Extrapolator),
     /// From the decoder that made them.
-    Opus(Box<Decoded>),
+    Opus(Decoded),
 }
 
 impl Source {
