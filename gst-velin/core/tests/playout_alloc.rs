@@ -161,3 +161,59 @@ fn packets_and_renders_do_not_allocate() {
     assert_eq!(mixer.len(), 5);
     assert!(mixer.take_finished().is_some());
 }
+
+#[test]
+fn gaps_do_not_allocate() {
+    let out = output(48_000, ChannelMap::stereo());
+    let mut mixer = Mixer::new(out);
+    let formats = [
+        s16(ChannelMap::stereo()),
+        StreamFormat { rate: rate(44_100), frames_per_block: 110, ..s16(ChannelMap::mono()) },
+        StreamFormat { rate: rate(192_000), frames_per_block: 240, ..s16(ChannelMap::stereo()) },
+    ];
+    let mut seed = Seed(3);
+    let mut noise = |format: &StreamFormat| -> Vec<u8> {
+        (0..format.block_bytes()).map(|_| seed.next() as u8).collect()
+    };
+    let mut receivers: Vec<_> = formats
+        .iter()
+        .map(|format| {
+            let (rx, player) = stream(plain(format, out)).unwrap();
+            mixer.add(player).unwrap();
+            (rx, noise(format), u64::from(format.frames_per_block))
+        })
+        .collect();
+    let mut period = [0.0; 2 * 48];
+    let (mut index, mut missing) = (0_u32, 0);
+    let before = calls();
+    for time in 0..5_000_u64 {
+        while (u64::from(index) + 1) * 5 <= time * 2 {
+            // From one block to 37.5 ms.
+            if missing == 0 && seed.below(20) == 0 {
+                missing = 1 + seed.below(15);
+            }
+            for (rx, payload, frames) in receivers.iter_mut().filter(|_| missing == 0) {
+                // 1.25 ms at 192 kHz: two blocks for one of the others.
+                let blocks = if *frames == 240 { 2 } else { 1 };
+                for index in index * blocks..(index + 1) * blocks {
+                    let block = Block {
+                        index: BlockIndex(index),
+                        ts: FrameIndex(u64::from(index) * *frames),
+                        discontinuity: false,
+                        repair: false,
+                        body: Body::Pcm(payload),
+                    };
+                    rx.insert(MonoTime::from_nanos(time * MS), block);
+                }
+            }
+            missing = missing.saturating_sub(1);
+            index += 1;
+        }
+        mixer.render(RenderTime { mono: MonoTime::from_nanos(time * MS) }, &mut period);
+    }
+    assert_eq!(calls() - before, 0);
+    for (rx, ..) in &receivers {
+        let stats = rx.counters().snapshot();
+        assert!(stats.concealed > 48_000 && stats.received > 48_000, "{stats:?}");
+    }
+}

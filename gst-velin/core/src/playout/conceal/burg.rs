@@ -6,8 +6,9 @@
 
 /// Sums are kept in so many parts, which are added side by side.
 const LANES: usize = 8;
-/// What is left of the power when the rest is rounding.
-const ROUNDING: f32 = 1e-9;
+/// White noise that is taken to be in every signal, as a part of its power: 60 dB below it. A signal
+/// with less would be predicted from its rounding errors, where it has nothing else.
+const NOISE: f32 = 1e-6;
 
 /// Finds predictors; made once, for signals up to some length.
 #[derive(Debug)]
@@ -42,10 +43,12 @@ impl Burg {
             let backward = &mut backward[..pairs - order];
             let (cross, power) = correlate(forward, backward);
             first = f32::max(first, power);
-            if power.is_nan() || power <= first * ROUNDING {
+            let reflection = -2.0 * cross / (power + first * NOISE);
+            // Nothing, or beyond what can be reckoned with.
+            if !reflection.is_finite() {
                 break;
             }
-            let reflection = (-2.0 * cross / power).clamp(-1.0, 1.0);
+            let reflection = reflection.clamp(-1.0, 1.0);
             for (f, b) in forward.iter_mut().zip(backward) {
                 (*f, *b) = (*f + reflection * *b, *b + reflection * *f);
             }

@@ -12,6 +12,7 @@
 mod burg;
 mod envelope;
 mod extrapolate;
+mod period;
 mod recent;
 
 pub(super) use extrapolate::Extrapolator;
@@ -35,8 +36,7 @@ pub(super) trait Continuation {
     /// Frames will be missing after `heard`, oldest first, which is all that is remembered.
     fn begin(&mut self, heard: &[f32]);
 
-    /// Fills `frames` with those that follow, and says whether they are more than silence.
-    /// It is never asked for more at once than it was built for by the player's chunks.
+    /// Fills `frames` with those that follow, any number of them.
     fn next(&mut self, frames: &mut [f32]);
 
     /// Nothing is to be heard of it but silence.
