@@ -201,7 +201,7 @@ fn gaps_do_not_allocate() {
                         ts: FrameIndex(u64::from(index) * *frames),
                         discontinuity: false,
                         repair: false,
-                        body: Body::Pcm(payload),
+                        body: Body::Audio(payload),
                     };
                     rx.insert(MonoTime::from_nanos(time * MS), block);
                 }

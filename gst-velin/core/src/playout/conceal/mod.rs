@@ -53,7 +53,7 @@ pub(super) trait Continuation {
 #[derive(Debug)]
 pub(super) enum Source {
     /// From the samples that were heard.
-    Pcm(Extrapolator),
+    Pcm(Box<Extrapolator>),
     /// From the decoder that made them.
     Opus(Decoded),
 }
@@ -61,7 +61,7 @@ pub(super) enum Source {
 impl Source {
     /// What PCM in this rate and so many channels goes on with.
     pub(super) fn pcm(rate: SampleRate, channels: usize) -> Self {
-        Self::Pcm(Extrapolator::new(rate, channels))
+        Self::Pcm(Box::new(Extrapolator::new(rate, channels)))
     }
 }
 
