@@ -10,7 +10,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 declare -A packages=(
-    [build]="build-essential pkg-config git ca-certificates curl
+    [build]="build-essential cmake pkg-config git ca-certificates curl
              libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev"
     [demo]="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
             gstreamer1.0-alsa gstreamer1.0-pulseaudio gstreamer1.0-pipewire

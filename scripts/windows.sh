@@ -174,6 +174,9 @@ step_link() {
 environment() {
     # shellcheck disable=SC1091 # it is not there yet
     . "$VELIN_WINDOWS_DIR/env"
+    # libopus is built with CMake (scripts/setup.sh build). Where nothing is ever linked, no library is
+    # needed, and there is no Visual Studio to make one with.
+    export CMAKE_x86_64_pc_windows_msvc=true CMAKE_GENERATOR_x86_64_pc_windows_msvc=Ninja
 }
 
 variables() {

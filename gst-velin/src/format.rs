@@ -1,6 +1,7 @@
 //! Between GStreamer's caps and the link's formats.
 
 use gst_audio::{AudioChannelPosition as Gst, AudioFormat, AudioInfo};
+use velin_core::codec::opus::OPUS_RATE;
 use velin_core::codec::{ChannelMap, Position, SampleFormat};
 use velin_core::units::{Channels, SampleRate};
 
@@ -10,6 +11,15 @@ pub(crate) fn template_caps() -> gst::Caps {
         .format_list([AudioFormat::F32le, AudioFormat::S16le, AudioFormat::S24le])
         .rate_range(SampleRate::MIN as i32..=SampleRate::MAX as i32)
         .channels_range(1..=i32::from(Channels::MAX))
+        .build()
+}
+
+/// What Opus carries of that.
+pub(crate) fn opus_caps() -> gst::Caps {
+    gst_audio::AudioCapsBuilder::new_interleaved()
+        .format_list([AudioFormat::F32le, AudioFormat::S16le, AudioFormat::S24le])
+        .rate(OPUS_RATE.hz() as i32)
+        .channels_range(1..=2)
         .build()
 }
 

@@ -14,7 +14,7 @@
 //! - [`session`]: sealing, replay windows, control stream, paths, liveness, rekey, close;
 //! - [`playout`]: from received blocks to the samples the output needs now;
 //! - [`resend`]: what a sender keeps and sends again;
-//! - [`codec`]: PCM sample formats.
+//! - [`codec`]: PCM sample formats, and Opus.
 //!
 //! Two sessions that meet in memory. A driver does the same with sockets, clocks and the operating
 //! system's randomness.

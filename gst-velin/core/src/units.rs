@@ -90,6 +90,38 @@ impl Channels {
     }
 }
 
+/// Bits per second of coded audio, 6 000 to 510 000: what Opus is made for (RFC 6716, section 2.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BitRate(u32);
+
+impl BitRate {
+    /// 128 kbit/s, the default.
+    pub const DEFAULT: Self = Self(128_000);
+    /// The least, in bits per second.
+    pub const MIN: u32 = 6_000;
+    /// The most, in bits per second.
+    pub const MAX: u32 = 510_000;
+
+    /// `None` outside 6–510 kbit/s.
+    pub const fn new(bits_per_second: u32) -> Option<Self> {
+        if bits_per_second >= Self::MIN && bits_per_second <= Self::MAX {
+            Some(Self(bits_per_second))
+        } else {
+            None
+        }
+    }
+
+    /// Bits per second.
+    pub const fn bits_per_second(self) -> u32 {
+        self.0
+    }
+
+    /// Bytes that `frames` at `rate` take, rounded up.
+    pub const fn bytes_in(self, frames: u32, rate: SampleRate) -> usize {
+        (self.0 as u64 * frames as u64).div_ceil(8 * rate.hz() as u64) as usize
+    }
+}
+
 /// Parts per million, a clock's rate error.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Default)]
 pub struct Ppm(pub f64);

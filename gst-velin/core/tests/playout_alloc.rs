@@ -6,11 +6,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use playout_lab::*;
+use velin_core::codec::opus::{AudioType, OpusEncoder, OpusFrameSize, OpusSettings};
 use velin_core::codec::{ChannelMap, StreamFormat};
 use velin_core::playout::{Block, Body, MixSettings, Mixer, RenderTime, stream};
 use velin_core::resend::{Answerer, Budget, history};
 use velin_core::time::MonoTime;
-use velin_core::units::{BlockIndex, FrameIndex};
+use velin_core::units::{BitRate, BlockIndex, Channels, FrameIndex};
 use velin_core::wire::{AudioFlags, AudioHeader};
 
 thread_local! {
@@ -60,6 +61,18 @@ fn the_allocator_counts() {
     assert_eq!(calls() - before, 2);
 }
 
+/// Blocks of 10 ms.
+fn opus(audio_type: AudioType) -> OpusEncoder {
+    let (channels, size) = (Channels::STEREO, OpusFrameSize::Ms10);
+    let bit_rate = BitRate::DEFAULT;
+    OpusEncoder::new(OpusSettings { channels, size, bit_rate, audio_type, dtx: false }).unwrap()
+}
+
+/// Of a block that is four times as long, and only each fourth time there.
+fn quarter(ts: FrameIndex) -> FrameIndex {
+    FrameIndex(ts.0 / 4)
+}
+
 #[test]
 fn packets_and_renders_do_not_allocate() {
     let out = output(48_000, ChannelMap::stereo());
@@ -78,6 +91,16 @@ fn packets_and_renders_do_not_allocate() {
             (rx, vec![1_u8; format.block_bytes()], u64::from(format.frames_per_block))
         })
         .collect();
+    let (mut opus, mut voice) = (opus(AudioType::RestrictedLowDelay), opus(AudioType::Voice));
+    for encoder in [&mut opus, &mut voice] {
+        let (rx, player) = stream(auto(encoder.format(), out)).unwrap();
+        mixer.add(player).unwrap();
+        let mut payload = vec![0; encoder.format().block_bytes()];
+        encoder.encode(&mut [0.1; 2 * 480], &mut payload).unwrap();
+        receivers.push((rx, payload, 480));
+    }
+    let mut sound = [0.1; 2 * 480];
+    let mut coded = [0; 200];
     let mut period = [0.0; 2 * 48];
     let (mut writer, kept) = history(480, ms(5) / 2);
     let mut answerer = Answerer::new(kept, Budget::Lan);
@@ -94,15 +117,26 @@ fn packets_and_renders_do_not_allocate() {
                     ts: FrameIndex(u64::from(index) * *frames),
                     discontinuity: false,
                     repair: false,
-                    body: Body::Pcm(payload),
+                    body: Body::Audio(payload),
                 };
-                if seed.below(100) > 0 {
+                let is_due = *frames != 480 || index.is_multiple_of(4);
+                let block = match *frames {
+                    480 => Block { index: BlockIndex(index / 4), ts: quarter(block.ts), ..block },
+                    _ => block,
+                };
+                if is_due && seed.below(100) > 0 {
                     rx.insert(MonoTime::from_nanos(time * MS), block);
                 }
             }
             let (flags, ts) = (AudioFlags::NONE, FrameIndex(u64::from(index) * 120));
             writer.push(&AudioHeader { flags, block: BlockIndex(index), ts }, &[1; 480]);
             index += 1;
+            if index.is_multiple_of(4) {
+                for encoder in [&mut opus, &mut voice] {
+                    encoder.set_loss(f64::from(index % 30) / 100.0).unwrap();
+                    encoder.encode(&mut sound, &mut coded).unwrap();
+                }
+            }
         }
         let now = MonoTime::from_nanos(time * MS);
         for (rx, ..) in &mut receivers {
@@ -134,7 +168,7 @@ fn packets_and_renders_do_not_allocate() {
         mixer.render(RenderTime { mono: MonoTime::from_nanos(time * MS) }, &mut period);
     }
     assert_eq!(calls() - before, 0);
-    assert_eq!(mixer.len(), 3);
+    assert_eq!(mixer.len(), 5);
     assert!(mixer.take_finished().is_some());
 }
 
@@ -177,7 +211,7 @@ fn gaps_do_not_allocate() {
                         ts: FrameIndex(u64::from(index) * *frames),
                         discontinuity: false,
                         repair: false,
-                        body: Body::Pcm(payload),
+                        body: Body::Audio(payload),
                     };
                     rx.insert(MonoTime::from_nanos(time * MS), block);
                 }

@@ -13,7 +13,7 @@ use velin_core::units::Channels;
 fn samples(format: &StreamFormat, blocks: usize) -> Vec<f32> {
     let mut seed = Seed(u64::from(format.rate.hz()));
     let n = blocks * format.frames_per_block as usize * format.channels().get();
-    let one = |i: usize| match format.sample {
+    let one = |i: usize| match format.coding.sample().unwrap() {
         SampleFormat::S16Le => f32::from(seed.next() as i16) / 32_768.0,
         SampleFormat::S24Le => ((seed.next() as i32) >> 8) as f32 / 8_388_608.0,
         SampleFormat::F32Le => match i % 7 {
@@ -70,7 +70,8 @@ fn pcm_passes_bit_for_bit_in_every_format() {
                 };
                 let wish = Duration::from_micros(2_500);
                 let frames_per_block = block_frames(sample, rate(hz), channels, wish, 1200);
-                let format = StreamFormat { sample, rate: rate(hz), map, frames_per_block };
+                let format =
+                    StreamFormat { coding: sample.into(), rate: rate(hz), map, frames_per_block };
                 let period = hz as usize / 1000;
                 check(&format, AUTO, period);
                 check(&format, PlayoutDelay::Fixed(ms(20)), period);

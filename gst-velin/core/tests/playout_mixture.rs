@@ -6,7 +6,7 @@ mod playout_lab;
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
 use playout_lab::*;
-use velin_core::codec::{ChannelMap, Position, SampleFormat, StreamFormat};
+use velin_core::codec::{ChannelMap, Coding, Position, SampleFormat, StreamFormat};
 use velin_core::playout::{PlayoutDelay, StreamSettings};
 
 const STEREO: &str = "FL FR";
@@ -33,7 +33,12 @@ impl Source {
         frames_per_block: u32,
         tones: Vec<(f64, f64)>,
     ) -> Self {
-        let format = StreamFormat { sample, rate: rate(hz), map: map(layout), frames_per_block };
+        let format = StreamFormat {
+            coding: Coding::Pcm(sample),
+            rate: rate(hz),
+            map: map(layout),
+            frames_per_block,
+        };
         assert_eq!(tones.len(), format.channels().get());
         Self { format, tones }
     }

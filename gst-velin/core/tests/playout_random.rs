@@ -105,7 +105,7 @@ fn join(mixer: &mut Mixer, hz: u32, channels: u8, fixed: Option<u64>, exact: boo
         n => ChannelMap::unpositioned(velin_core::units::Channels::new(n)?),
     };
     let format = StreamFormat {
-        sample: SampleFormat::F32Le,
+        coding: SampleFormat::F32Le.into(),
         rate: rate(hz),
         map,
         frames_per_block: (1_152 / 4 / u32::from(channels)).min(hz / 400),
@@ -150,7 +150,7 @@ proptest! {
                         ts: FrameIndex(peer.ts),
                         discontinuity: flags & 15 == 0,
                         repair: flags & 16 != 0,
-                        body: Body::Pcm(&payload),
+                        body: Body::Audio(&payload),
                     };
                     if let Some(rx) = &mut peer.rx {
                         rx.insert(MonoTime::from_nanos(now + u64::from(late)), block);

@@ -203,7 +203,7 @@ impl Run {
             ts: header(index).ts,
             discontinuity: false,
             repair,
-            body: Body::Pcm(&payload),
+            body: Body::Audio(&payload),
         };
         self.rx.insert(MonoTime::from_nanos(now), block);
         let first = &mut self.arrived[index as usize];

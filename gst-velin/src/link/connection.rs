@@ -540,7 +540,7 @@ impl MediaSink for Receivers<'_> {
             let Some(frames) = frame.silent_frames() else { return };
             Body::Silence { frames }
         } else {
-            Body::Pcm(frame.payload)
+            Body::Audio(frame.payload)
         };
         let repair = flags.contains(AudioFlags::COPY) || flags.contains(AudioFlags::RETRANSMISSION);
         let block = Block {

@@ -10,7 +10,7 @@ use velin_core::resend::{AnswerCounters, History, put_copies};
 use velin_core::session::{MEDIA_HEAD, MediaError, MediaTx, Route};
 use velin_core::time::MonoTime;
 use velin_core::units::{BlockIndex, StreamId};
-use velin_core::wire::{AudioHeader, Copies, Report};
+use velin_core::wire::{AUDIO_HEADER, AudioHeader, Copies, Report};
 
 use super::clock;
 use super::out_repair::OutRepair;
@@ -55,37 +55,59 @@ impl Outlet {
         self.peer
     }
 
-    /// Sends the payload that stands at `packet[32..32 + payload_len]` and lasts `duration`, and
-    /// behind it the copies that the receiver wants, as far as they fit its packets and `packet`;
-    /// `packet` has at least 48 bytes more than the payload. `Ok(false)`: the packet was dropped on this
-    /// machine.
+    /// Sends a packet of `blocks`, the header and payload length of each, which last `duration` each;
+    /// and behind them the copies that the receiver wants, as far as they fit its packets and `packet`.
+    ///
+    /// The first block's payload stands at `packet[32..]`, those of others follow it as whole AUDIO
+    /// frames; `packet` has at least 16 bytes more. `Ok(false)`: the packet was dropped on this machine.
     pub fn send(
         &self,
-        header: &AudioHeader,
-        payload_len: usize,
+        blocks: &[(AudioHeader, usize)],
         packet: &mut [u8],
         duration: Duration,
     ) -> Result<bool, MediaError> {
-        let extra = self.add_copies(header.block, payload_len, packet);
-        let (n, route) = self.tx.seal_with(header, payload_len, extra, packet)?;
+        let Some(((first, payload_len), others)) = blocks.split_first() else { return Ok(false) };
+        let bundled = others.iter().map(|(_, length)| AUDIO_HEADER + length).sum::<usize>();
+        let extra = bundled + self.add_copies(blocks, payload_len + bundled, packet);
+        let (n, route) = self.tx.seal_with(first, *payload_len, extra, packet)?;
         Ok(match route {
             Route::Datagram(to) => self.udp.as_ref().is_some_and(|u| u.send(to, &packet[..n])),
-            Route::Stream => self.tcp.push(self.tx.id(), &packet[..n], duration),
+            Route::Stream => {
+                let duration = duration.saturating_mul(blocks.len() as u32);
+                self.tcp.push(self.tx.id(), &packet[..n], duration)
+            }
             Route::Held => false,
         })
     }
 
-    /// Writes copies of older blocks behind the payload; gives how many bytes they take.
-    fn add_copies(&self, block: BlockIndex, payload_len: usize, packet: &mut [u8]) -> usize {
+    /// Writes copies of older blocks behind `used` bytes; gives how many bytes they take.
+    fn add_copies(&self, blocks: &[(AudioHeader, usize)], used: usize, packet: &mut [u8]) -> usize {
         let Some((copies, history)) = self.repair.copies() else { return 0 };
         // TCP loses nothing.
         if !matches!(self.route(), Route::Datagram(_)) {
             return 0;
         }
+        let Some((first, _)) = blocks.first() else { return 0 };
         // The tag stands behind them.
         let end = self.tx.mtu().min(packet.len()).saturating_sub(TAG);
-        let room = packet.get_mut(MEDIA_HEAD + payload_len..end).unwrap_or_default();
-        put_copies(history, copies, block, room)
+        let mut room = packet.get_mut(MEDIA_HEAD + used..end).unwrap_or_default();
+        let all = room.len();
+        for (header, _) in blocks {
+            let n = put_copies(history, copies, header.block, first.block, room);
+            room = &mut room[n..];
+        }
+        all - room.len()
+    }
+
+    /// The longest packet that this receiver takes, in bytes.
+    pub fn mtu(&self) -> usize {
+        self.tx.mtu()
+    }
+
+    /// The share of blocks lost on the way to this receiver, before repair, from 0 to 1, in the
+    /// time between its last two reports; with the number of reports so far.
+    pub fn loss(&self) -> (u32, f64) {
+        self.repair.loss()
     }
 
     /// The stream's number in its session.

@@ -9,15 +9,16 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
-use velin_core::codec::{StreamFormat, block_frames};
+use velin_core::codec::opus::OpusError;
 use velin_core::entropy::Entropy;
 use velin_core::identity::Name;
 use velin_core::wire::{Hex, StreamUuid};
 
+use super::coder::Coder;
 use super::packetizer::{Packetizer, SendCounters};
 use super::report::observer;
-use super::settings::{PROPERTIES, Repair, Settings};
-use crate::format::{PcmFormat, template_caps};
+use super::settings::{Codec, PROPERTIES, Repair, Settings};
+use crate::format::{PcmFormat, opus_caps, template_caps};
 use crate::link::{Link, OsEntropy, OutStream, Outlet, StreamSpec};
 use crate::link_options::{OpenLink, Seat};
 use crate::messages::{post_listening, route_name};
@@ -182,6 +183,17 @@ impl ElementImpl for VelinSink {
 }
 
 impl BaseSinkImpl for VelinSink {
+    fn caps(&self, filter: Option<&gst::Caps>) -> Option<gst::Caps> {
+        if self.settings().codec == Codec::Pcm {
+            return self.parent_caps(filter);
+        }
+        let caps = opus_caps();
+        Some(match filter {
+            Some(filter) => filter.intersect_with_mode(&caps, gst::CapsIntersectMode::First),
+            None => caps,
+        })
+    }
+
     fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let pcm = gst_audio::AudioInfo::from_caps(caps)
             .ok()
@@ -192,6 +204,7 @@ impl BaseSinkImpl for VelinSink {
             return Ok(());
         }
         self.start_stream(&mut streaming, pcm)
+            .map_err(|e| gst::loggable_error!(CAT, "cannot send {caps} as Opus: {e}"))?
             .ok_or_else(|| gst::loggable_error!(CAT, "the element is not in PAUSED"))
     }
 
@@ -232,6 +245,7 @@ impl BaseSinkImpl for VelinSink {
         let whole = frames * pcm.frame_bytes();
         if whole <= 2 * spoonful || !self.obj().is_sync() {
             packetizer.push(&map[..whole], mute);
+            self.tell_failure(packetizer);
             return Ok(gst::FlowSuccess::Ok);
         }
         drop(streaming);
@@ -346,37 +360,44 @@ impl VelinSink {
         outlets.first().map_or(0, |o| o.local_port())
     }
 
-    /// Offers a new stream in place of the one before.
-    fn start_stream(&self, streaming: &mut Streaming, pcm: PcmFormat) -> Option<()> {
-        let (mtu, packet_time, name, repair) = {
-            let s = self.settings();
-            let repair = s.repair == Repair::Auto;
-            (s.link.mtu as usize, s.packet_time, s.stream_name.clone(), repair)
-        };
-        let frames_per_block =
-            block_frames(pcm.sample, pcm.rate, pcm.map.channels(), packet_time, mtu);
-        let format =
-            StreamFormat { sample: pcm.sample, rate: pcm.rate, map: pcm.map, frames_per_block };
+    /// Offers a new stream in place of the one before; `None` without a link to offer it on.
+    fn start_stream(
+        &self,
+        streaming: &mut Streaming,
+        pcm: PcmFormat,
+    ) -> Result<Option<()>, OpusError> {
+        let settings = self.settings().clone();
+        let (coder, format) = Coder::new(&settings, pcm)?;
         let mut uuid = [0; 16];
         OsEntropy.fill(&mut uuid);
-        let wished = name.unwrap_or_else(|| self.obj().name().to_string());
+        let wished = settings.stream_name.unwrap_or_else(|| self.obj().name().to_string());
         let name = Name::normalized(&wished).or_else(|e| {
             gst::warning!(CAT, imp = self, "stream-name {wished:?}: {e}");
             Name::new("velin")
         });
-        let (name, uuid) = (name.ok()?, StreamUuid(Hex(uuid)));
+        let (Ok(name), uuid) = (name, StreamUuid(Hex(uuid))) else { return Ok(None) };
+        let repair = settings.repair == Repair::Auto;
         let spec = StreamSpec { name, uuid, format: format.clone(), repair };
         let mut opened = self.opened();
-        let opened = opened.as_mut()?;
+        let Some(opened) = opened.as_mut() else { return Ok(None) };
         if let Some(old) = opened.stream.take() {
             old.close();
         }
         let stream = opened.link.link.send(spec, observer(&self.obj(), &opened.link));
         opened.stream = Some(stream.clone());
-        streaming.packetizer = Some(Packetizer::new(format, stream, self.counters.clone()));
+        gst::info!(CAT, imp = self, "sending {format:?}");
+        let (bundle, counters) = (settings.bundle, self.counters.clone());
+        streaming.packetizer = Some(Packetizer::new(pcm, coder, format, bundle, stream, counters));
         streaming.pcm = Some(pcm);
         streaming.next_pts = None;
-        Some(())
+        Ok(Some(()))
+    }
+
+    /// The codec went wrong, which it never should: said once, and silence is sent meanwhile.
+    fn tell_failure(&self, packetizer: &mut Packetizer) {
+        if let Some(e) = packetizer.take_failure() {
+            gst::element_imp_warning!(self, gst::StreamError::Encode, ["{e}"]);
+        }
     }
 
     /// Waits until a stream time is due, as the base class did for the start of the buffer.
@@ -434,6 +455,7 @@ impl VelinSink {
             .field("uptime-ms", first.map_or(0, |o| millis(o.uptime())))
             .field("receivers", gst::List::from_iter(outlets.iter().map(|o| receiver(o))))
             .field("bit-rate", c.bit_rate.load(Ordering::Relaxed))
+            .field("codec-bit-rate", c.codec_bit_rate.load(Ordering::Relaxed))
             .field("frames", c.frames.load(Ordering::Relaxed))
             .field("packets-sent", c.blocks.load(Ordering::Relaxed))
             .field("packets-dropped", c.dropped.load(Ordering::Relaxed))

@@ -21,7 +21,12 @@
  * gst-launch-1.0 pulsesrc device=@DEFAULT_MONITOR@ ! velinsink host=192.168.1.5
  * gst-launch-1.0 filesrc location=song.wav ! wavparse ! velinsink host=living-room
  * gst-launch-1.0 pulsesrc ! velinsink mode=listener stream-name=mic
+ * gst-launch-1.0 pulsesrc ! audioconvert ! audioresample ! velinsink host=192.168.1.5 codec=opus
  * ]|
+ *
+ * With `codec=opus` the input is mono or stereo at 48 kHz, which the sink's caps say, so that
+ * `audioconvert ! audioresample` before it do what is needed. The bit rate is constant, and goes down
+ * by steps to 32 kbit/s while a receiver loses more than a twentieth of the packets.
  *
  * ## Messages
  *
@@ -36,15 +41,17 @@
  * Since: 0.1
  */
 #[allow(rustdoc::broken_intra_doc_links)] // The notation of GStreamer's documentation tool.
+mod coder;
 mod imp;
 mod packetizer;
+mod parcel;
 mod report;
 mod settings;
 
 use gst::glib;
 use gst::prelude::*;
 
-pub use settings::Codec;
+pub use settings::{AudioType, Codec};
 
 glib::wrapper! {
     /// The `velinsink` element.

@@ -6,6 +6,10 @@ use std::time::Duration;
 use gst::glib;
 use gst::prelude::*;
 
+use velin_core::codec::opus;
+use velin_core::units::BitRate;
+
+use super::parcel::MAX_BUNDLE;
 use crate::link_options::{LinkOptions, Mode, by_nick, nanos, nick, put};
 use crate::uri::VelinUri;
 
@@ -16,6 +20,34 @@ pub enum Codec {
     /// As they are.
     #[enum_value(name = "PCM: the samples as they are", nick = "pcm")]
     Pcm,
+    /// Compressed: a tenth of the bits.
+    #[enum_value(name = "Opus: mono or stereo at 48 kHz, a tenth of the bits", nick = "opus")]
+    Opus,
+}
+
+/// What Opus is to be good at, in `opusenc`'s words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVelinAudioType")]
+pub enum AudioType {
+    /// Music and speech alike.
+    #[enum_value(name = "Generic audio, looks 6.5 ms ahead", nick = "generic")]
+    Generic,
+    /// Speech.
+    #[enum_value(name = "Voice, looks 6.5 ms ahead; best with 20 ms packets", nick = "voice")]
+    Voice,
+    /// Anything, at the least delay.
+    #[enum_value(name = "Low delay, looks 2.5 ms ahead", nick = "restricted-lowdelay")]
+    RestrictedLowdelay,
+}
+
+impl From<AudioType> for opus::AudioType {
+    fn from(audio_type: AudioType) -> Self {
+        match audio_type {
+            AudioType::Generic => Self::Generic,
+            AudioType::Voice => Self::Voice,
+            AudioType::RestrictedLowdelay => Self::RestrictedLowDelay,
+        }
+    }
 }
 
 /// What is done about packets that receivers miss.
@@ -36,6 +68,10 @@ pub(super) struct Settings {
     pub(super) link: LinkOptions,
     pub(super) stream_name: Option<String>,
     pub(super) codec: Codec,
+    pub(super) bit_rate: BitRate,
+    pub(super) audio_type: AudioType,
+    pub(super) dtx: bool,
+    pub(super) bundle: u32,
     pub(super) packet_time: Duration,
     pub(super) repair: Repair,
     pub(super) mute: bool,
@@ -47,6 +83,10 @@ impl Default for Settings {
             link: LinkOptions::new(Mode::Caller),
             stream_name: None,
             codec: Codec::Pcm,
+            bit_rate: BitRate::DEFAULT,
+            audio_type: AudioType::RestrictedLowdelay,
+            dtx: false,
+            bundle: 1,
             packet_time: Duration::from_micros(2500),
             repair: Repair::Auto,
             mute: false,
@@ -60,6 +100,13 @@ impl Settings {
         match name {
             "stream-name" => put(&mut self.stream_name, value),
             "codec" => put(&mut self.codec, value),
+            "bitrate" => {
+                let rate = value.get::<u32>().ok().and_then(BitRate::new);
+                rate.map(|rate| self.bit_rate = rate).is_some()
+            }
+            "audio-type" => put(&mut self.audio_type, value),
+            "dtx" => put(&mut self.dtx, value),
+            "bundle" => put(&mut self.bundle, value),
             "packet-time" => {
                 let time = value.get::<u64>().map(Duration::from_nanos);
                 time.map(|t| self.packet_time = t).is_ok()
@@ -74,6 +121,10 @@ impl Settings {
         Some(match name {
             "stream-name" => self.stream_name.to_value(),
             "codec" => self.codec.to_value(),
+            "bitrate" => self.bit_rate.bits_per_second().to_value(),
+            "audio-type" => self.audio_type.to_value(),
+            "dtx" => self.dtx.to_value(),
+            "bundle" => self.bundle.to_value(),
             "packet-time" => nanos(self.packet_time).to_value(),
             "repair" => self.repair.to_value(),
             "mute" => self.mute.to_value(),
@@ -95,6 +146,16 @@ impl Settings {
                     new.packet_time = Duration::from_nanos(ns.ok_or_else(bad)?);
                 }
                 "codec" => new.codec = by_nick(text).ok_or_else(bad)?,
+                "bitrate" => {
+                    let rate = text.parse().ok().and_then(BitRate::new);
+                    new.bit_rate = rate.ok_or_else(bad)?;
+                }
+                "audio-type" => new.audio_type = by_nick(text).ok_or_else(bad)?,
+                "dtx" => new.dtx = text.parse().ok().ok_or_else(bad)?,
+                "bundle" => {
+                    let bundle = text.parse().ok().filter(|n| (1..=MAX_BUNDLE).contains(n));
+                    new.bundle = bundle.ok_or_else(bad)?;
+                }
                 "repair" => new.repair = by_nick(text).ok_or_else(bad)?,
                 _ if new.link.apply_key(key, text)? => {}
                 _ => unknown.push(key.clone()),
@@ -112,7 +173,23 @@ impl Settings {
         if self.packet_time != Self::default().packet_time {
             uri.query.push(("packet-time".into(), nanos(self.packet_time).to_string()));
         }
-        if self.repair != Self::default().repair {
+        let default = Self::default();
+        if self.codec != default.codec {
+            uri.query.push(("codec".into(), nick(self.codec)));
+        }
+        if self.bit_rate != default.bit_rate {
+            uri.query.push(("bitrate".into(), self.bit_rate.bits_per_second().to_string()));
+        }
+        if self.audio_type != default.audio_type {
+            uri.query.push(("audio-type".into(), nick(self.audio_type)));
+        }
+        if self.dtx != default.dtx {
+            uri.query.push(("dtx".into(), self.dtx.to_string()));
+        }
+        if self.bundle != default.bundle {
+            uri.query.push(("bundle".into(), self.bundle.to_string()));
+        }
+        if self.repair != default.repair {
             uri.query.push(("repair".into(), nick(self.repair)));
         }
         uri
@@ -122,7 +199,8 @@ impl Settings {
     pub(super) fn last_state(&self, name: &str) -> gst::State {
         match name {
             "mute" => gst::State::Playing,
-            "stream-name" | "codec" | "packet-time" | "repair" => gst::State::Ready,
+            "stream-name" | "codec" | "bitrate" | "audio-type" | "dtx" | "bundle"
+            | "packet-time" | "repair" => gst::State::Ready,
             _ => self.link.last_state(name),
         }
     }
@@ -145,9 +223,36 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .blurb("How the samples are coded on the way")
             .mutable_ready()
             .build(),
+        glib::ParamSpecUInt::builder("bitrate")
+            .nick("Bit rate")
+            .blurb("Of codec=opus, constant, in bits per second; less while much is lost")
+            .minimum(BitRate::MIN)
+            .maximum(BitRate::MAX)
+            .default_value(d.bit_rate.bits_per_second())
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("audio-type", d.audio_type)
+            .nick("Audio type")
+            .blurb("What codec=opus is to be good at")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("dtx")
+            .nick("Discontinuous transmission")
+            .blurb("Send hardly anything in pauses, with codec=opus: who listens in can tell them")
+            .default_value(d.dtx)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("bundle")
+            .nick("Bundle")
+            .blurb("How many blocks of packet-time leave together in one packet, if they fit")
+            .minimum(1)
+            .maximum(MAX_BUNDLE)
+            .default_value(d.bundle)
+            .mutable_ready()
+            .build(),
         glib::ParamSpecUInt64::builder("packet-time")
             .nick("Packet time")
-            .blurb("Wished duration of the audio in a packet, in nanoseconds")
+            .blurb("Wished duration of a block of audio, in nanoseconds")
             .minimum(*PACKET_TIME_NS.start())
             .maximum(*PACKET_TIME_NS.end())
             .default_value(nanos(d.packet_time))
@@ -195,6 +300,11 @@ mod tests {
             stream_name: Some("my mic".into()),
             packet_time: Duration::from_millis(5),
             repair: Repair::Off,
+            codec: Codec::Opus,
+            bit_rate: BitRate::new(32_000).unwrap(),
+            audio_type: AudioType::Voice,
+            dtx: true,
+            bundle: 3,
             ..Settings::default()
         };
         s.link.host = "fe80::1".into();

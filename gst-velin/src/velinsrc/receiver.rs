@@ -184,6 +184,7 @@ impl Receiver {
             allowance: Duration::ZERO,
             rtt: Duration::ZERO,
             block: Duration::ZERO,
+            codec: Duration::ZERO,
             jitter: Duration::ZERO,
             output: Duration::ZERO,
             drift_ppb: 0,
@@ -366,7 +367,7 @@ fn make(
     let mut inexact = (wanted.drift == Drift::Off && others > 0)
         .then(|| "another stream plays already; exact output carries one stream".to_owned());
     let halves = match stream(settings.clone()) {
-        Err(e @ StreamError::NotExact { .. }) => {
+        Err(e @ (StreamError::NotExact { .. } | StreamError::NotExactCoded)) => {
             inexact = (wanted.drift == Drift::Off).then(|| e.to_string());
             settings.drift = playout::Drift::Ignore;
             stream(settings)?

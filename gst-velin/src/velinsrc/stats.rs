@@ -38,7 +38,7 @@ fn one(key: &StreamKey, entry: &Entry, stats: &StreamStats) -> gst::Structure {
         .field("name", &entry.name)
         .field("peer", key.peer.recipient())
         .field("uuid", String::from(key.uuid.0))
-        .field("format", entry.format.sample.name())
+        .field("format", entry.format.coding.name())
         .field("rate", entry.format.rate.hz())
         .field("channels", entry.format.channels().get() as u32);
     with_playout(builder, stats).build()
@@ -75,6 +75,7 @@ fn with_playout(builder: gst::structure::Builder, s: &StreamStats) -> gst::struc
         .field("repair-us", micros(s.allowance))
         .field("rtt-us", micros(s.rtt))
         .field("block-us", micros(s.block))
+        .field("codec-us", micros(s.codec))
         .field("jitter-us", micros(s.jitter))
         .field("output-us", micros(s.output))
         .field("drift-ppm", s.drift_ppb as f64 / 1_000.0)
@@ -106,6 +107,7 @@ pub(super) fn add(sum: &mut StreamStats, s: &StreamStats) {
     sum.allowance = sum.allowance.max(s.allowance);
     sum.rtt = sum.rtt.max(s.rtt);
     sum.block = sum.block.max(s.block);
+    sum.codec = sum.codec.max(s.codec);
     sum.jitter = sum.jitter.max(s.jitter);
     sum.output = sum.output.max(s.output);
     if s.drift_ppb.abs() > sum.drift_ppb.abs() {

@@ -7,6 +7,8 @@ mod exact;
 mod life;
 mod links;
 mod mixing;
+mod opus;
+mod opus_loss;
 // Signals, and /proc.
 #[cfg(target_os = "linux")]
 mod process;

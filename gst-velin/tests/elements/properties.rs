@@ -131,12 +131,16 @@ fn other(pspec: &glib::ParamSpec) -> Option<glib::Value> {
         // Changed alone, it would change what the others may do.
         "mode" => return None,
         "carrier" => return nick(pspec, "tcp"),
-        "mute" => true.to_value(),
+        "mute" | "dtx" => true.to_value(),
+        "codec" => return nick(pspec, "opus"),
+        "bitrate" => 32_000_u32.to_value(),
+        "audio-type" => return nick(pspec, "voice"),
+        "bundle" => 3_u32.to_value(),
         "profile" => return nick(pspec, "fixed"),
         "drift" | "repair" => return nick(pspec, "off"),
         "on-peer-lost" => return nick(pspec, "eos"),
-        // It has one value only.
-        "codec" | "uri" => return None,
+        // It changes the others.
+        "uri" => return None,
         _ => "text".to_value(),
     })
 }

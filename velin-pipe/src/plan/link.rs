@@ -38,6 +38,7 @@ pub(super) fn sink(
     node.set("stream-name", stream.get_ref().clone(), Some(stream.span()));
     chosen(&mut node, "codec", send.codec.as_ref(), |codec| match codec {
         Codec::Pcm => "pcm",
+        Codec::Opus => "opus",
     });
     chosen(&mut node, "packet-time", send.packet_time.as_ref(), nanoseconds);
     chosen(&mut node, "qos-dscp", send.qos.as_ref(), |qos: &Dscp| i64::from(qos.0));

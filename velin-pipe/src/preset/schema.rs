@@ -153,6 +153,8 @@ pub struct Send {
 pub enum Codec {
     /// As they are.
     Pcm,
+    /// With a tenth of the bits.
+    Opus,
 }
 
 /// How a link is carried.

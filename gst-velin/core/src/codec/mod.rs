@@ -1,20 +1,55 @@
-//! What a block's payload is: PCM sample formats.
+//! What a block's payload is: PCM samples or an Opus packet.
 
 mod layout;
+pub mod opus;
 mod pcm;
 
 pub use layout::{ChannelMap, ChannelMapError, Position};
+pub use opus::OpusFormat;
 pub use pcm::{SampleFormat, decode_into, encode_into};
 
 use std::time::Duration;
 
 use crate::units::{Channels, SampleRate};
 
+/// How the audio of a block becomes its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Interleaved samples as they are: every payload has the same length.
+    Pcm(SampleFormat),
+    /// One Opus packet: payloads vary.
+    Opus(OpusFormat),
+}
+
+impl Coding {
+    /// The name of the sample format, or of the codec.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pcm(sample) => sample.name(),
+            Self::Opus(_) => "opus",
+        }
+    }
+
+    /// How a sample is stored; `None` if the payload holds none.
+    pub const fn sample(self) -> Option<SampleFormat> {
+        match self {
+            Self::Pcm(sample) => Some(sample),
+            Self::Opus(_) => None,
+        }
+    }
+}
+
+impl From<SampleFormat> for Coding {
+    fn from(sample: SampleFormat) -> Self {
+        Self::Pcm(sample)
+    }
+}
+
 /// Everything that fixes the shape of a stream's blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFormat {
-    /// Bytes of one sample.
-    pub sample: SampleFormat,
+    /// What a payload is.
+    pub coding: Coding,
     /// Frames per second.
     pub rate: SampleRate,
     /// Where each channel belongs, in order of interleaving.
@@ -29,14 +64,22 @@ impl StreamFormat {
         self.map.channels()
     }
 
-    /// Bytes of one frame: one sample of every channel.
-    pub fn frame_bytes(&self) -> usize {
-        self.sample.bytes() * self.channels().get()
+    /// Bytes of one whole block: all of them with PCM, at most so many with Opus.
+    pub fn block_bytes(&self) -> usize {
+        match self.coding {
+            Coding::Pcm(sample) => {
+                sample.bytes() * self.channels().get() * self.frames_per_block as usize
+            }
+            Coding::Opus(opus) => opus.bit_rate.bytes_in(self.frames_per_block, self.rate),
+        }
     }
 
-    /// Bytes of one whole block.
-    pub fn block_bytes(&self) -> usize {
-        self.frame_bytes() * self.frames_per_block as usize
+    /// What the codec itself adds to the delay beside the block's duration: an encoder's look-ahead.
+    pub fn codec_delay(&self) -> Duration {
+        match self.coding {
+            Coding::Pcm(_) => Duration::ZERO,
+            Coding::Opus(opus) => opus.look_ahead.duration(),
+        }
     }
 
     /// How long a block lasts: the packet time.

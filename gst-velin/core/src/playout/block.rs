@@ -24,8 +24,9 @@ pub struct Block<'a> {
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// Interleaved samples in the stream's format, whole frames, at most `frames_per_block`.
-    Pcm(&'a [u8]),
+    /// In the stream's format: interleaved samples, whole frames, at most `frames_per_block`; or
+    /// one Opus packet of that duration.
+    Audio(&'a [u8]),
     /// Digital silence instead of samples.
     Silence {
         /// How many frames.

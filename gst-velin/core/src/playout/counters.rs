@@ -38,6 +38,8 @@ pub struct StreamCounters {
     pub(super) rtt_ns: AtomicI64,
     /// A block's own duration, ns.
     pub(super) block_ns: AtomicI64,
+    /// How far the codec's encoder looks ahead, ns.
+    pub(super) codec_ns: AtomicI64,
     /// What the output needs of the delay, ns.
     pub(super) output_ns: AtomicI64,
     /// How much faster than nominally the stream is played, in billionths.
@@ -104,6 +106,8 @@ pub struct StreamStats {
     pub rtt: Duration,
     /// The part of the delay that is a block's own duration.
     pub block: Duration,
+    /// The part of the delay that the codec adds beside the block: its encoder's look-ahead.
+    pub codec: Duration,
     /// The part of the delay that the output needs: its period and the resampler's filter.
     pub output: Duration,
     /// How much faster the sender's clock runs than the output's, in billionths (1000 = 1 ppm).
@@ -200,6 +204,7 @@ impl StreamCounters {
             jitter: nanos(&self.jitter_ns),
             rtt: nanos(&self.rtt_ns),
             block: nanos(&self.block_ns),
+            codec: nanos(&self.codec_ns),
             output: nanos(&self.output_ns),
             drift_ppb: self.drift_ppb.load(Ordering::Relaxed),
             allowance: nanos(&self.allowance_ns),

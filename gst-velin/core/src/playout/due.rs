@@ -44,6 +44,8 @@ pub(super) struct DueClock {
     rate: SampleRate,
     delay: PlayoutDelay,
     block_ns: i64,
+    /// By how much what is decoded lags behind the frame numbers, ns.
+    codec_ns: i64,
     /// What the output itself needs: its period and the resampler, ns.
     overhead_ns: i64,
     path: PathClock,
@@ -64,6 +66,7 @@ impl DueClock {
             rate: format.rate,
             delay,
             block_ns: format.block_duration().as_nanos() as i64,
+            codec_ns: format.codec_delay().as_nanos() as i64,
             overhead_ns: 0,
             path: PathClock::default(),
             margin_ns: 0,
@@ -149,7 +152,7 @@ impl DueClock {
 
     /// From the capture of a frame on the fastest path to its playout, as it should be.
     pub(super) fn target_ns(&self) -> i64 {
-        self.block_ns + self.margin_ns
+        self.block_ns + self.codec_ns + self.margin_ns
     }
 
     /// How long after the fastest path a block may come and still be played whole, if the place is
@@ -182,14 +185,15 @@ impl DueClock {
         }
     }
 
-    /// Delay beyond one block.
+    /// Delay beyond one block and the codec's own.
     fn wanted_ns(&self) -> i64 {
+        let fixed_ns = self.block_ns + self.codec_ns;
         match self.delay {
-            PlayoutDelay::Fixed(delay) => (delay.as_nanos() as i64 - self.block_ns).max(0),
+            PlayoutDelay::Fixed(delay) => (delay.as_nanos() as i64 - fixed_ns).max(0),
             PlayoutDelay::Adaptive(profile) => {
                 let wish = Wish::of(profile);
                 let least = if self.path.settled { wish.floor_ns } else { wish.start_ns };
-                let most = (MAX_AUTO.as_nanos() as i64 - self.block_ns).max(least);
+                let most = (MAX_AUTO.as_nanos() as i64 - fixed_ns).max(least);
                 (self.path.jitter_ns.max(self.path.allowance_ns) + self.overhead_ns)
                     .clamp(least, most)
             }

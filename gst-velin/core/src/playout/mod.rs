@@ -30,6 +30,7 @@ mod block;
 mod conceal;
 mod controls;
 mod counters;
+mod decoded;
 mod due;
 mod gain;
 mod limiter;
@@ -66,13 +67,16 @@ pub use trace::{
 use std::sync::Arc;
 use std::time::Duration;
 
+use conceal::Source;
+use decoded::Decoded;
 use matrix::Matrix;
 use queue::Queue;
 use repair::Repair;
 use resample::Resample;
 use timeline::Timeline;
 
-use crate::codec::{ChannelMap, StreamFormat};
+use crate::codec::opus::OpusError;
+use crate::codec::{ChannelMap, Coding, StreamFormat};
 use crate::units::SampleRate;
 
 /// What the output plays: interleaved `f32` in this rate and these channels.
@@ -186,6 +190,15 @@ pub enum StreamError {
         /// The stream's channels.
         map: ChannelMap,
     },
+    /// Exact playout needs PCM.
+    #[error(
+        "exact playout needs PCM, and the stream is Opus, which changes the samples; set codec=pcm at \
+         the sender or leave exact mode"
+    )]
+    NotExactCoded,
+    /// The codec has no such streams.
+    #[error(transparent)]
+    Opus(#[from] OpusError),
     /// Blocks without frames, or larger than [`MAX_PAYLOAD`].
     #[error(
         "a block of {frames} frames ({bytes} bytes) cannot be played; the sender must use 1 to \
@@ -215,7 +228,8 @@ pub enum StreamError {
 /// use velin_core::units::{BlockIndex, FrameIndex, SampleRate};
 ///
 /// let (rate, map) = (SampleRate::HZ_48000, ChannelMap::stereo());
-/// let format = StreamFormat { sample: SampleFormat::S16Le, rate, map, frames_per_block: 48 };
+/// let coding = SampleFormat::S16Le.into();
+/// let format = StreamFormat { coding, rate, map, frames_per_block: 48 };
 /// let output = OutputFormat { rate, map };
 /// let delay = PlayoutDelay::Fixed(Duration::from_millis(5));
 /// let (drift, repair) = (Drift::Exact, RepairWish::Auto);
@@ -230,7 +244,7 @@ pub enum StreamError {
 ///     ts: FrameIndex(0),
 ///     discontinuity: false,
 ///     repair: false,
-///     body: Body::Pcm(&[0x40; 192]),
+///     body: Body::Audio(&[0x40; 192]),
 /// };
 /// receiver.insert(MonoTime::from_nanos(1_000_000), block);
 ///
@@ -246,6 +260,9 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
     let bytes = format.block_bytes();
     if bytes == 0 || bytes > MAX_PAYLOAD {
         return Err(StreamError::BlockSize { frames: format.frames_per_block, bytes });
+    }
+    if exact && format.coding.sample().is_none() {
+        return Err(StreamError::NotExactCoded);
     }
     if exact && (format.rate, format.map) != (output.rate, output.map) {
         return Err(StreamError::NotExact { rate: format.rate.hz(), map: format.map });
@@ -268,15 +285,18 @@ pub fn stream(settings: StreamSettings) -> Result<(ReceiverHalf, PlayerHalf), St
     let (sender, receiver) =
         rtrb::RingBuffer::new(((longest + RING_SPARE).as_nanos() / block) as usize + 16);
     let queue = Queue::new(capacity);
+    let source = match format.coding {
+        Coding::Pcm(_) => Source::pcm(format.rate, format.channels().get()),
+        Coding::Opus(_) => Source::Opus(Decoded::new(&format)?),
+    };
     let timeline =
-        Timeline::new(receiver, queue, format.clone(), delay, exact, Arc::clone(&counters));
+        Timeline::new(receiver, queue, format.clone(), source, delay, exact, Arc::clone(&counters));
     let profile = match delay {
         PlayoutDelay::Adaptive(profile) => profile,
         PlayoutDelay::Fixed(_) => Profile::Music,
     };
     let resample = Resample::new(format.rate, output.rate, &matrix, drift, profile);
-    let block_ns = i64::try_from(block).unwrap_or(i64::MAX);
-    let repair = Repair::new(repair, delay, block_ns, counters.clone());
+    let repair = Repair::new(repair, delay, &format, counters.clone());
     let receiver = ReceiverHalf::new(
         format,
         sender,

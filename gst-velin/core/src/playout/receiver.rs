@@ -12,7 +12,7 @@ use super::counters::StreamCounters;
 use super::repair::{Place, Repair, Request};
 use super::tap::TraceTap;
 use super::trace::TracedBlock;
-use crate::codec::StreamFormat;
+use crate::codec::{Coding, StreamFormat, opus};
 use crate::time::MonoTime;
 use crate::units::BlockIndex;
 use crate::wire::{Copies, Report};
@@ -136,6 +136,9 @@ impl ReceiverHalf {
         }
         let expected = self.arrivals.path().base.value_at(arrival).saturating_add(media);
         let is_stalled = self.arrivals.is_stalled();
+        if matches!(place, Place::Next { .. }) {
+            self.repair.set_pauses(self.is_pause(block.body));
+        }
         self.repair.on_block(arrival, expected, index, block.repair, place, is_stalled);
         if place == Place::Again {
             return Insert::Duplicate;
@@ -242,12 +245,26 @@ impl ReceiverHalf {
         match body {
             Body::Silence { frames: 0 } => None,
             Body::Silence { frames } => Some(u64::from(frames)),
-            Body::Pcm(bytes) => {
-                let frame = self.format.frame_bytes();
-                let whole = !bytes.is_empty() && bytes.len().is_multiple_of(frame);
-                let fits = bytes.len() <= self.format.block_bytes().min(MAX_PAYLOAD);
-                (whole && fits).then_some((bytes.len() / frame) as u64)
-            }
+            Body::Audio(bytes) => match self.format.coding {
+                Coding::Pcm(sample) => {
+                    let frame = sample.bytes() * self.format.channels().get();
+                    let whole = !bytes.is_empty() && bytes.len().is_multiple_of(frame);
+                    let fits = bytes.len() <= self.format.block_bytes().min(MAX_PAYLOAD);
+                    (whole && fits).then_some((bytes.len() / frame) as u64)
+                }
+                Coding::Opus(_) => opus::packet_frames(bytes)
+                    .filter(|frames| *frames == self.format.frames_per_block)
+                    .filter(|_| bytes.len() <= MAX_PAYLOAD)
+                    .map(u64::from),
+            },
+        }
+    }
+
+    /// Whether the sender says that there is nothing to hear until more comes.
+    fn is_pause(&self, body: Body<'_>) -> bool {
+        match body {
+            Body::Audio(bytes) => self.format.coding.sample().is_none() && opus::is_pause(bytes),
+            Body::Silence { .. } => false,
         }
     }
 
@@ -304,7 +321,7 @@ impl ReceiverHalf {
             len: 0,
             payload: [0; MAX_PAYLOAD],
         };
-        if let Body::Pcm(bytes) = block.body {
+        if let Body::Audio(bytes) = block.body {
             slot.len = bytes.len();
             slot.payload[..bytes.len()].copy_from_slice(bytes);
         }

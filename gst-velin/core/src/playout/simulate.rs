@@ -151,8 +151,12 @@ pub fn simulate(
     let map = ChannelMap::mono();
     // Rounded up: a block of 128 frames at 44.1 kHz is no whole number of ours.
     let frames = (packet_time.as_nanos() * u128::from(rate.hz())).div_ceil(1_000_000_000) as u32;
-    let format =
-        StreamFormat { sample: SampleFormat::S16Le, rate, map, frames_per_block: frames.max(1) };
+    let format = StreamFormat {
+        coding: SampleFormat::S16Le.into(),
+        rate,
+        map,
+        frames_per_block: frames.max(1),
+    };
     let output = OutputFormat { rate, map };
     let (mut receiver, player) = stream(StreamSettings {
         format,

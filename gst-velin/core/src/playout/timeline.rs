@@ -9,7 +9,7 @@ use super::conceal::{Conceal, Source};
 use super::counters::{Cause, StreamCounters};
 use super::due::{DueClock, LOWERING};
 use super::queue::Queue;
-use crate::codec::{SampleFormat, StreamFormat, decode_into};
+use crate::codec::{Coding, SampleFormat, StreamFormat, decode_into};
 
 /// A place later than its target by more than this is given up for the right one.
 const EXCESS_NS: i64 = 40_000_000;
@@ -73,6 +73,8 @@ pub(super) struct Timeline {
     played_end: u64,
     /// Frames since the last real one.
     gap: u64,
+    /// Frames since the last block, in a pause that the sender announced.
+    paused: u64,
     /// Waiting in a gap for the due time to come down to `pos`.
     holding: bool,
     anchored: bool,
@@ -90,6 +92,7 @@ impl Timeline {
         ring: rtrb::Consumer<Slot>,
         queue: Queue,
         format: StreamFormat,
+        source: Source,
         delay: PlayoutDelay,
         exact: bool,
         counters: Arc<StreamCounters>,
@@ -97,11 +100,13 @@ impl Timeline {
         let channels = format.channels().get();
         let block_ns = format.block_duration().as_nanos() as i64;
         counters.block_ns.store(block_ns, Ordering::Relaxed);
+        let codec_ns = format.codec_delay().as_nanos() as i64;
+        counters.codec_ns.store(codec_ns, Ordering::Relaxed);
         Self {
             ring,
             queue,
             conceal: Conceal::new(format.rate, channels),
-            source: Source::pcm(format.rate, channels),
+            source,
             clock: DueClock::new(&format, delay),
             format,
             channels,
@@ -111,6 +116,7 @@ impl Timeline {
             next: 0,
             played_end: 0,
             gap: 0,
+            paused: 0,
             holding: false,
             anchored: false,
             epoch: 0,
@@ -148,7 +154,7 @@ impl Timeline {
             let now = due_ns + self.clock.nanos(at as u64);
             at += match self.state {
                 State::Idle => self.wait(now, &mut out[at * self.channels..], &mut causes[at..]),
-                State::Playing => self.play(out, at, causes),
+                State::Playing => self.play(ended, out, at, causes),
                 State::Gap => self.conceal(now, ended, out, at, causes),
             };
             audible |= self.state != State::Idle;
@@ -234,11 +240,14 @@ impl Timeline {
     }
 
     /// Plays on from the block at hand.
-    fn play(&mut self, out: &mut [f32], at: usize, causes: &mut [Cause]) -> usize {
+    fn play(&mut self, ended: bool, out: &mut [f32], at: usize, causes: &mut [Cause]) -> usize {
         let ch = self.channels;
         let Some(slot) =
             self.queue.at(self.next).filter(|s| s.ts <= self.pos && self.pos < s.end())
         else {
+            if let Some(n) = self.rest(ended, out, at, causes) {
+                return n;
+            }
             self.conceal.begin(&mut self.source, &out[..at * ch]);
             self.state = State::Gap;
             self.holding = false;
@@ -248,7 +257,15 @@ impl Timeline {
         let n = (causes.len() - at).min((slot.end() - self.pos) as usize);
         let audio = &mut out[at * ch..(at + n) * ch];
         self.silent &= slot.len == 0 && !self.conceal.is_sounding();
-        decode(&self.format, slot, (self.pos - slot.ts) as usize, self.exact, audio);
+        let offset = (self.pos - slot.ts) as usize;
+        match (&mut self.source, self.format.coding) {
+            (Source::Opus(decoded), _) => decoded.read(slot, offset, audio),
+            (Source::Pcm(_), Coding::Pcm(sample)) => {
+                decode(sample, ch, slot, offset, self.exact, audio);
+            }
+            (Source::Pcm(_), Coding::Opus(_)) => audio.fill(0.0),
+        }
+        self.paused = 0;
         causes[at..at + n].fill(if slot.repair { Cause::Repaired } else { Cause::Received });
         self.conceal.join(audio);
         self.pos += n as u64;
@@ -259,6 +276,50 @@ impl Timeline {
             self.follow(&out[..(at + n) * ch]);
         }
         n
+    }
+
+    /// The sender has said that it pauses: what its decoder makes of that is heard until the next
+    /// block's time. `None` if there is no pause, or no end to it.
+    fn rest(
+        &mut self,
+        ended: bool,
+        out: &mut [f32],
+        at: usize,
+        causes: &mut [Cause],
+    ) -> Option<usize> {
+        let Source::Opus(decoded) = &mut self.source else { return None };
+        let longest = LONGEST_GAP_S * u64::from(self.format.rate.hz());
+        if !decoded.pauses() || self.paused >= longest || (ended && self.queue.is_empty()) {
+            return None;
+        }
+        let mut n = causes.len() - at;
+        if let Some(first) = self.queue.first(self.next) {
+            let (index, epoch, end) = (first.index, first.epoch, first.end());
+            if epoch != self.epoch {
+                return None;
+            }
+            match first.ts.checked_sub(self.pos) {
+                Some(early) if early > 0 => n = n.min(usize::try_from(early).unwrap_or(n)),
+                _ if end <= self.pos => {
+                    self.drop_before(index + 1);
+                    return Some(0);
+                }
+                // One of the pause's own is missing, and does not matter.
+                _ => {
+                    self.set_next(index);
+                    return Some(0);
+                }
+            }
+        }
+        let audio = &mut out[at * self.channels..(at + n) * self.channels];
+        decoded.go_on(audio);
+        self.silent &= audio.iter().all(|x| *x == 0.0) && !self.conceal.is_sounding();
+        self.conceal.join(audio);
+        causes[at..at + n].fill(Cause::Silence);
+        self.pos += n as u64;
+        self.played_end = self.pos;
+        self.paused += n as u64;
+        Some(n)
     }
 
     /// Looks at the successor of a block that was played to its end.
@@ -335,7 +396,17 @@ impl Timeline {
         if first.ts > self.pos {
             // With no number missing it is the sender that paused.
             let cause = if first.index == self.next { Cause::Silence } else { Cause::Concealed };
-            let missing = usize::try_from(first.ts - self.pos).unwrap_or(usize::MAX);
+            let mut missing = usize::try_from(first.ts - self.pos).unwrap_or(usize::MAX);
+            let block = self.format.frames_per_block as usize;
+            if let Source::Opus(decoded) = &mut self.source
+                && cause == Cause::Concealed
+            {
+                if missing == block {
+                    decoded.repair(first);
+                } else if missing > block {
+                    missing -= block;
+                }
+            }
             let n = self.fill(out, at, rest.min(missing), causes, cause);
             self.pos += n as u64;
             return n;
@@ -366,6 +437,10 @@ impl Timeline {
     }
 
     fn resume(&mut self) -> usize {
+        if let Source::Opus(decoded) = &mut self.source {
+            let returns = self.queue.at(self.next);
+            decoded.set_joins(returns.is_some_and(|slot| slot.ts == self.pos));
+        }
         self.state = State::Playing;
         self.holding = false;
         self.conceal.begin_join(&mut self.source);
@@ -491,16 +566,23 @@ impl Timeline {
     }
 }
 
-/// Decodes a part of a block that begins `offset` frames in.
-fn decode(format: &StreamFormat, slot: &Slot, offset: usize, exact: bool, out: &mut [f32]) {
+/// Decodes a part of a block of samples that begins `offset` frames of `channels` in.
+fn decode(
+    sample: SampleFormat,
+    channels: usize,
+    slot: &Slot,
+    offset: usize,
+    exact: bool,
+    out: &mut [f32],
+) {
     if slot.len == 0 {
         out.fill(0.0);
         return;
     }
-    let bytes = &slot.payload[offset * format.frame_bytes()..slot.len];
-    let n = decode_into(format.sample, bytes, out);
+    let bytes = &slot.payload[offset * sample.bytes() * channels..slot.len];
+    let n = decode_into(sample, bytes, out);
     out[n..].fill(0.0);
-    if format.sample == SampleFormat::F32Le {
+    if sample == SampleFormat::F32Le {
         let bound = if exact { f32::MAX } else { SANE };
         for x in out {
             *x = if x.is_finite() { x.clamp(-bound, bound) } else { 0.0 };

@@ -4,12 +4,21 @@ use super::history::History;
 use crate::units::BlockIndex;
 use crate::wire::{AUDIO_HEADER, AudioFlags, Copies};
 
-/// Writes those `copies` for the packet of `block` to the front of `room` that fit it, as AUDIO
-/// frames; gives how many bytes they take.
-pub fn put_copies(history: &History, copies: Copies, block: BlockIndex, room: &mut [u8]) -> usize {
+/// Writes those `copies` for `block` to the front of `room` that fit it, as AUDIO frames; gives how
+/// many bytes they take. Blocks from `first` on, the first of the packet, are in it already.
+pub fn put_copies(
+    history: &History,
+    copies: Copies,
+    block: BlockIndex,
+    first: BlockIndex,
+    room: &mut [u8],
+) -> usize {
     let mut at = 0;
     for distance in copies.distances() {
         let Some(older) = block.0.checked_sub(*distance).map(BlockIndex) else { break };
+        if older >= first {
+            continue;
+        }
         let Some(payload) = room.get_mut(at + AUDIO_HEADER..) else { break };
         let Some((mut header, length)) = history.read(older, payload) else { continue };
         let Ok(encoded) = u16::try_from(length) else { continue };
@@ -36,7 +45,8 @@ mod tests {
             writer.push(&AudioHeader { flags, block: BlockIndex(i), ts }, &[i as u8; 100]);
         }
         let mut packet = vec![0xEE; room];
-        let n = put_copies(&kept, copies, BlockIndex(block), &mut packet);
+        let block = BlockIndex(block);
+        let n = put_copies(&kept, copies, block, block, &mut packet);
         assert!(n <= room);
         let each = |frame| match frame {
             Ok(Frame::Audio(audio)) => {

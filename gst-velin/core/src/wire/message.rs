@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Copies, Hex, NameGlob, StreamUuid, VERSIONS};
-use crate::codec::{ChannelMap, Position, SampleFormat, StreamFormat};
+use crate::codec::opus::{LookAhead, OPUS_RATE, OpusFormat, OpusFrameSize};
+use crate::codec::{BLOCK_OVERHEAD, ChannelMap, Coding, Position, SampleFormat, StreamFormat};
 use crate::identity::Name;
-use crate::units::{Channels, SampleRate};
+use crate::units::{BitRate, Channels, SampleRate};
 
 /// Deepest nesting of a message.
 const MAX_DEPTH: usize = 8;
@@ -279,6 +280,20 @@ pub enum FormatOffer {
         /// Frames in a block.
         frames: u32,
     },
+    /// Opus, one packet in each block.
+    Opus {
+        /// Frames per second: 48000.
+        rate: u32,
+        /// Channels: 1 or 2.
+        ch: u8,
+        /// The highest bit rate, in kbit/s, rounded up.
+        kbps: u32,
+        /// Frames in a block.
+        frames: u32,
+        /// How many frames the encoder looks ahead.
+        #[serde(default = "usual_look_ahead")]
+        skip: u32,
+    },
     /// A codec this version does not know.
     #[serde(other)]
     Unknown,
@@ -286,41 +301,67 @@ pub enum FormatOffer {
 
 impl FormatOffer {
     /// The offer of `format`.
-    pub fn pcm(format: &StreamFormat) -> Self {
-        Self::Pcm {
-            f: format.sample.name().to_owned(),
-            rate: format.rate.hz(),
-            ch: format.channels().get() as u8,
-            map: format.map.positions().iter().map(|p| p.name().to_owned()).collect(),
-            frames: format.frames_per_block,
+    pub fn of(format: &StreamFormat) -> Self {
+        let (rate, ch) = (format.rate.hz(), format.channels().get() as u8);
+        let frames = format.frames_per_block;
+        match format.coding {
+            Coding::Pcm(sample) => Self::Pcm {
+                f: sample.name().to_owned(),
+                rate,
+                ch,
+                map: format.map.positions().iter().map(|p| p.name().to_owned()).collect(),
+                frames,
+            },
+            Coding::Opus(opus) => Self::Opus {
+                rate,
+                ch,
+                kbps: opus.bit_rate.bits_per_second().div_ceil(1000),
+                frames,
+                skip: opus.look_ahead.frames(),
+            },
         }
     }
 
     /// The format, if it is one this code can carry whole inside `mtu` bytes of UDP payload.
     pub fn to_format(&self, mtu: usize) -> Option<StreamFormat> {
-        let Self::Pcm { f, rate, ch, map, frames } = self else { return None };
-        let channels = Channels::new(*ch)?;
-        let map = if map.is_empty() {
-            match channels {
-                Channels::MONO => ChannelMap::mono(),
-                Channels::STEREO => ChannelMap::stereo(),
-                _ => ChannelMap::unpositioned(channels),
+        let format = match self {
+            Self::Pcm { f, rate, ch, map, frames } => pcm_format(f, *rate, *ch, map, *frames)?,
+            Self::Opus { rate, ch, kbps, frames, skip } => {
+                let bit_rate = BitRate::new(kbps.checked_mul(1000)?)?;
+                let opus = OpusFormat { bit_rate, look_ahead: LookAhead::new(*skip)? };
+                SampleRate::new(*rate).filter(|rate| *rate == OPUS_RATE)?;
+                opus.stream(Channels::new(*ch)?, OpusFrameSize::from_frames(*frames)?).ok()?
             }
-        } else {
-            let positions: Option<Vec<_>> = map.iter().map(|n| Position::from_name(n)).collect();
-            ChannelMap::new(&positions?).ok().filter(|m| m.channels() == channels)?
+            Self::Unknown => return None,
         };
-        let format = StreamFormat {
-            sample: SampleFormat::from_name(f)?,
-            rate: SampleRate::new(*rate)?,
-            map,
-            frames_per_block: *frames,
-        };
-        let fits = *frames >= crate::codec::MIN_BLOCK_FRAMES
-            && *frames <= 65_535
-            && format.block_bytes() + crate::codec::BLOCK_OVERHEAD <= mtu;
-        fits.then_some(format)
+        (format.block_bytes() + BLOCK_OVERHEAD <= mtu).then_some(format)
     }
+}
+
+/// What an offer that does not say is taken to mean.
+fn usual_look_ahead() -> u32 {
+    LookAhead::USUAL.frames()
+}
+
+fn pcm_format(f: &str, rate: u32, ch: u8, map: &[String], frames: u32) -> Option<StreamFormat> {
+    let channels = Channels::new(ch)?;
+    let map = if map.is_empty() {
+        match channels {
+            Channels::MONO => ChannelMap::mono(),
+            Channels::STEREO => ChannelMap::stereo(),
+            _ => ChannelMap::unpositioned(channels),
+        }
+    } else {
+        let positions: Option<Vec<_>> = map.iter().map(|n| Position::from_name(n)).collect();
+        ChannelMap::new(&positions?).ok().filter(|m| m.channels() == channels)?
+    };
+    let fits = (crate::codec::MIN_BLOCK_FRAMES..=65_535).contains(&frames);
+    fits.then_some(StreamFormat {
+        coding: Coding::Pcm(SampleFormat::from_name(f)?),
+        rate: SampleRate::new(rate)?,
+        map,
+        frames_per_block: frames,
+    })
 }
 
 /// What is wrong with a control message.
@@ -392,7 +433,7 @@ mod tests {
 
     fn offer() -> StreamOffer {
         let format = StreamFormat {
-            sample: SampleFormat::S16Le,
+            coding: SampleFormat::S16Le.into(),
             rate: SampleRate::HZ_48000,
             map: ChannelMap::stereo(),
             frames_per_block: 120,
@@ -404,7 +445,7 @@ mod tests {
             uuid: StreamUuid(Hex([7; 16])),
             kind: StreamKind::Playback,
             ask: None,
-            formats: vec![FormatOffer::pcm(&format)],
+            formats: vec![FormatOffer::of(&format)],
         }
     }
 
@@ -461,6 +502,43 @@ mod tests {
         assert_eq!(with(&|v| v["frames"] = 0.into()), None);
         assert_eq!(with(&|v| v["map"] = vec!["FL", "FL"].into()), None);
         assert_eq!(with(&|v| v["c"] = "flac".into()), None);
+    }
+
+    #[test]
+    fn an_offer_of_opus_reads_as_documented() {
+        let look_ahead = LookAhead::new(120).unwrap();
+        let opus = OpusFormat { bit_rate: BitRate::DEFAULT, look_ahead };
+        let format = opus.stream(Channels::STEREO, OpusFrameSize::Ms5).unwrap();
+        let offer = FormatOffer::of(&format);
+        let json = serde_json::to_string(&offer).unwrap();
+        assert_eq!(json, r#"{"c":"opus","rate":48000,"ch":2,"kbps":128,"frames":240,"skip":120}"#);
+        assert_eq!(offer.to_format(1200), Some(format.clone()));
+        assert_eq!(offer.to_format(80 + BLOCK_OVERHEAD), Some(format));
+        assert_eq!(offer.to_format(79 + BLOCK_OVERHEAD), None);
+        let with = |member: &str, value: u32| {
+            let mut v = serde_json::to_value(&offer).unwrap();
+            v[member] = value.into();
+            serde_json::from_value::<FormatOffer>(v).unwrap().to_format(1200)
+        };
+        for (member, value) in [
+            ("rate", 44_100),
+            ("rate", 16_000),
+            ("ch", 0),
+            ("ch", 3),
+            ("kbps", 0),
+            ("kbps", 5),
+            ("kbps", 511),
+            ("kbps", u32::MAX),
+            ("frames", 0),
+            ("frames", 121),
+            ("frames", 5760),
+            ("skip", 961),
+        ] {
+            assert_eq!(with(member, value), None, "{member} {value}");
+        }
+        let short = r#"{"c":"opus","rate":48000,"ch":1,"kbps":24,"frames":960}"#;
+        let short: FormatOffer = serde_json::from_str(short).unwrap();
+        assert_eq!(short.to_format(1200).unwrap().codec_delay(), Duration::from_micros(6_500));
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn cost(hz: u32, channels: u8) -> Cost {
     // Blocks of a millisecond or, where that does not fit, of half or a quarter.
     let parts = (hz / 48_000).max(1);
     let format = StreamFormat {
-        sample: SampleFormat::S16Le,
+        coding: SampleFormat::S16Le.into(),
         rate: rate(hz),
         frames_per_block: hz / 1_000 / parts,
         ..s16(map)
@@ -63,7 +63,7 @@ fn cost(hz: u32, channels: u8) -> Cost {
                     ts: FrameIndex(index * u64::from(format.frames_per_block)),
                     discontinuity: false,
                     repair: false,
-                    body: Body::Pcm(&payload),
+                    body: Body::Audio(&payload),
                 };
                 rx.insert(MonoTime::from_nanos((time + 1) * MS), block);
             }

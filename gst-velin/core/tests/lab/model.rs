@@ -100,7 +100,12 @@ impl Scenario {
         let rate = SampleRate::HZ_48000;
         let map = ChannelMap::stereo();
         Self {
-            format: StreamFormat { sample: SampleFormat::S16Le, rate, map, frames_per_block: 120 },
+            format: StreamFormat {
+                coding: SampleFormat::S16Le.into(),
+                rate,
+                map,
+                frames_per_block: 120,
+            },
             output: OutputFormat { rate, map },
             delay: PlayoutDelay::Adaptive(Profile::Music),
             drift: Drift::Follow,
@@ -132,7 +137,7 @@ impl Scenario {
     /// Mono floats that the ear can tell from each other.
     pub fn audible(seconds: f64, sound: Sound) -> Self {
         let mut scenario = Self::defaults(seconds);
-        scenario.format.sample = SampleFormat::F32Le;
+        scenario.format.coding = SampleFormat::F32Le.into();
         scenario.format.map = ChannelMap::mono();
         scenario.output.map = ChannelMap::mono();
         scenario.sound = sound;
@@ -532,8 +537,9 @@ impl<E: Ear> Run<E> {
         };
         let samples: Vec<f32> =
             (0..frames).flat_map(|i| std::iter::repeat_n(sample(i), channels)).collect();
-        let mut payload = vec![0; samples.len() * self.s.format.sample.bytes()];
-        encode_into(self.s.format.sample, &samples, &mut payload);
+        let sample = self.s.format.coding.sample().expect("PCM");
+        let mut payload = vec![0; samples.len() * sample.bytes()];
+        encode_into(sample, &samples, &mut payload);
         Some(payload.into())
     }
 
@@ -570,7 +576,7 @@ impl<E: Ear> Run<E> {
 
     fn insert(&mut self, arrival: True, block: &OnTheWay) {
         let body = match &block.payload {
-            Some(payload) => Body::Pcm(payload),
+            Some(payload) => Body::Audio(payload),
             None => Body::Silence { frames: block.frames as u16 },
         };
         let host = EPOCH + self.s.host.shown_at(arrival);

@@ -81,7 +81,8 @@ fn a_recorded_network_is_played_and_its_losses_are_heard() {
 #[test]
 fn a_receiver_records_first_comers_and_no_repairs() {
     let (rate, map) = (SampleRate::HZ_48000, ChannelMap::mono());
-    let format = StreamFormat { sample: SampleFormat::S16Le, rate, map, frames_per_block: 240 };
+    let format =
+        StreamFormat { coding: SampleFormat::S16Le.into(), rate, map, frames_per_block: 240 };
     let (mut rx, _player) = stream(StreamSettings {
         format,
         output: OutputFormat { rate, map },

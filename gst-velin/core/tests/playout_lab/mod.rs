@@ -28,12 +28,17 @@ pub fn output(hz: u32, map: ChannelMap) -> OutputFormat {
 
 /// 2.5 ms blocks of S16 at 48 kHz.
 pub fn s16(map: ChannelMap) -> StreamFormat {
-    StreamFormat { sample: SampleFormat::S16Le, rate: rate(48_000), map, frames_per_block: 120 }
+    StreamFormat {
+        coding: SampleFormat::S16Le.into(),
+        rate: rate(48_000),
+        map,
+        frames_per_block: 120,
+    }
 }
 
 /// 2.5 ms blocks of F32 mono at 48 kHz.
 pub fn f32_mono() -> StreamFormat {
-    StreamFormat { sample: SampleFormat::F32Le, ..s16(ChannelMap::mono()) }
+    StreamFormat { coding: SampleFormat::F32Le.into(), ..s16(ChannelMap::mono()) }
 }
 
 pub fn auto(format: &StreamFormat, output: OutputFormat) -> StreamSettings {
@@ -84,9 +89,10 @@ pub struct Packet {
 /// The packets of `samples`, sent when each block is full, at a path delay of zero.
 pub fn packets(format: &StreamFormat, samples: &[f32]) -> Vec<Packet> {
     let block = format.frames_per_block as usize * format.channels().get();
+    let sample = format.coding.sample().expect("PCM");
     let each = |(i, samples): (usize, &[f32])| {
-        let mut payload = vec![0; samples.len() * format.sample.bytes()];
-        encode_into(format.sample, samples, &mut payload);
+        let mut payload = vec![0; samples.len() * sample.bytes()];
+        encode_into(sample, samples, &mut payload);
         let ts = i as u64 * u64::from(format.frames_per_block);
         let end = ts + u64::from(format.frames_per_block);
         Packet {
@@ -169,7 +175,7 @@ impl Lab {
                 while let Some(p) = sender.packets.get(sender.at).filter(|p| p.arrival <= now) {
                     sender.at += 1;
                     let body = match p.silence {
-                        0 => Body::Pcm(&p.payload),
+                        0 => Body::Audio(&p.payload),
                         frames => Body::Silence { frames },
                     };
                     let block = Block {

@@ -46,7 +46,7 @@ impl MediaSink for Heard {
 /// The format of every test stream: 16 frames of S16LE stereo.
 pub fn format() -> StreamFormat {
     StreamFormat {
-        sample: SampleFormat::S16Le,
+        coding: SampleFormat::S16Le.into(),
         rate: SampleRate::HZ_48000,
         map: ChannelMap::stereo(),
         frames_per_block: 16,

@@ -67,7 +67,7 @@ fn row(name: &str, cost: &Cost) {
 
 fn format() -> StreamFormat {
     StreamFormat {
-        sample: SampleFormat::S16Le,
+        coding: SampleFormat::S16Le.into(),
         rate: SampleRate::HZ_48000,
         map: ChannelMap::stereo(),
         frames_per_block: FRAMES,
@@ -201,7 +201,7 @@ fn block(index: u64, payload: &[u8]) -> Block<'_> {
         ts: FrameIndex(index * u64::from(FRAMES)),
         discontinuity: false,
         repair: false,
-        body: Body::Pcm(payload),
+        body: Body::Audio(payload),
     }
 }
 
@@ -213,7 +213,7 @@ struct Insert {
 impl MediaSink for Insert {
     fn audio(&mut self, _: StreamId, frame: &AudioFrame<'_>) {
         let AudioHeader { block, ts, .. } = frame.header;
-        let body = Body::Pcm(frame.payload);
+        let body = Body::Audio(frame.payload);
         self.receiver.insert(
             self.now,
             Block { index: block, ts, discontinuity: false, repair: false, body },

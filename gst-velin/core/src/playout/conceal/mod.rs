@@ -22,6 +22,7 @@ use std::time::Duration;
 use envelope::{Envelope, rising};
 use recent::Recent;
 
+use super::decoded::Decoded;
 use crate::units::SampleRate;
 
 /// How long audio that returns and the continuation are faded into each other.
@@ -52,13 +53,15 @@ pub(super) trait Continuation {
 #[derive(Debug)]
 pub(super) enum Source {
     /// From the samples that were heard.
-    Pcm(Extrapolator),
+    Pcm(Box<Extrapolator>),
+    /// From the decoder that made them.
+    Opus(Decoded),
 }
 
 impl Source {
     /// What PCM in this rate and so many channels goes on with.
     pub(super) fn pcm(rate: SampleRate, channels: usize) -> Self {
-        Self::Pcm(Extrapolator::new(rate, channels))
+        Self::Pcm(Box::new(Extrapolator::new(rate, channels)))
     }
 }
 
@@ -66,18 +69,28 @@ impl Continuation for Source {
     fn begin(&mut self, heard: &[f32]) {
         match self {
             Self::Pcm(extrapolator) => extrapolator.begin(heard),
+            Self::Opus(decoded) => decoded.begin(heard),
         }
     }
 
     fn next(&mut self, frames: &mut [f32]) {
         match self {
             Self::Pcm(extrapolator) => extrapolator.next(frames),
+            Self::Opus(decoded) => decoded.next(frames),
         }
     }
 
     fn is_silent(&self) -> bool {
         match self {
             Self::Pcm(extrapolator) => extrapolator.is_silent(),
+            Self::Opus(decoded) => decoded.is_silent(),
+        }
+    }
+
+    fn joins_by_itself(&self) -> bool {
+        match self {
+            Self::Pcm(extrapolator) => extrapolator.joins_by_itself(),
+            Self::Opus(decoded) => decoded.joins_by_itself(),
         }
     }
 }

@@ -22,6 +22,7 @@ use rtt::Rtt;
 
 use super::counters::StreamCounters;
 use super::{PlayoutDelay, Profile, RepairWish};
+use crate::codec::{Coding, StreamFormat};
 use crate::units::BlockIndex;
 use crate::wire::{Copies, Nack};
 
@@ -64,6 +65,8 @@ const MOMENT: i64 = 1_000 * MS;
 const UNKNOWN_SLACK: i64 = 8 * MS;
 /// Above this share of lost blocks, copies are worth what they cost.
 const COPIES_ABOVE: f64 = 0.002;
+/// Above this share copies of small blocks come beside answers; below half of it no more.
+const COPIES_TOO_ABOVE: f64 = 0.03;
 
 /// What a receiver asks its sender for, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +94,10 @@ pub(super) struct Repair {
     wish: RepairWish,
     delay: PlayoutDelay,
     block_ns: i64,
+    /// What the codec adds to the delay beside the block, ns.
+    codec_ns: i64,
+    /// Blocks are so small that a copy costs little more than the room it takes in a packet.
+    is_small: bool,
     missing: MissingBlocks,
     lateness: Lateness,
     loss: Loss,
@@ -105,6 +112,8 @@ pub(super) struct Repair {
     /// While nothing comes: when to ask next. `None`: no more.
     silent_ask: Option<i64>,
     in_silence: bool,
+    /// The highest block said that nothing comes for a while.
+    pauses: bool,
     late_asks: f64,
     /// Questions that may be sent now, and since when no more were allowed.
     nacks: f64,
@@ -129,14 +138,16 @@ impl Repair {
     pub(super) fn new(
         wish: RepairWish,
         delay: PlayoutDelay,
-        block_ns: i64,
+        format: &StreamFormat,
         counters: Arc<StreamCounters>,
     ) -> Self {
-        let block_ns = block_ns.max(1);
+        let block_ns = i64::try_from(format.block_duration().as_nanos()).unwrap_or(i64::MAX).max(1);
         let mut repair = Self {
             wish,
             delay,
             block_ns,
+            codec_ns: format.codec_delay().as_nanos() as i64,
+            is_small: matches!(format.coding, Coding::Opus(_)),
             missing: MissingBlocks::new(),
             lateness: Lateness::new(block_ns),
             loss: Loss::new(block_ns),
@@ -147,6 +158,7 @@ impl Repair {
             began: 0,
             silent_ask: None,
             in_silence: false,
+            pauses: false,
             late_asks: MOST_LATE_ASKS / 2.0,
             nacks: MOST_NACKS,
             allowed: 0,
@@ -216,8 +228,14 @@ impl Repair {
         self.reconsider_now_and_then(arrival);
     }
 
+    /// Whether the highest block says that nothing comes for a while: then nothing is missed.
+    pub(super) fn set_pauses(&mut self, pauses: bool) {
+        self.pauses = pauses;
+    }
+
     /// The numbers or the media time start anew: what is missing is not missed any more.
     pub(super) fn restart(&mut self) {
+        self.pauses = false;
         self.missing.clear();
         self.loss.restart();
         self.highest = None;
@@ -292,7 +310,7 @@ impl Repair {
             return self.silent_ask;
         }
         let asks = self.missing.iter().map(|m| m.ask_at).filter(|at| *at != i64::MAX);
-        let silence = self.highest.map(|_| self.silent_at());
+        let silence = self.highest.filter(|_| !self.pauses).map(|_| self.silent_at());
         asks.chain(self.guess_at()).chain(silence).min()
     }
 
@@ -394,7 +412,8 @@ impl Repair {
     fn guess_at(&self) -> Option<i64> {
         let (highest, expected) = self.highest?;
         let at = expected + self.block_ns + self.lateness.timer();
-        (!self.in_silence && !self.missing.contains(highest + 1)).then_some(at)
+        let may_guess = !self.in_silence && !self.pauses;
+        (may_guess && !self.missing.contains(highest + 1)).then_some(at)
     }
 
     /// From here on nothing comes.
@@ -406,7 +425,10 @@ impl Repair {
     }
 
     fn enter_silence(&mut self, now: i64) {
-        if !self.in_silence && self.highest.is_some() && now >= self.silent_at() {
+        if self.pauses || self.in_silence {
+            return;
+        }
+        if self.highest.is_some() && now >= self.silent_at() {
             self.in_silence = true;
             self.silent_ask = Some(now);
         }
@@ -528,7 +550,8 @@ impl Repair {
             return told;
         }
         let target = self.counters.target_ns.load(Ordering::Relaxed);
-        if target > 0 { (target - self.block_ns).max(0) } else { UNKNOWN_SLACK }
+        let fixed = self.block_ns + self.codec_ns;
+        if target > 0 { (target - fixed).max(0) } else { UNKNOWN_SLACK }
     }
 
     fn reconsider_now_and_then(&mut self, now: i64) {
@@ -557,8 +580,12 @@ impl Repair {
         let may_copy = self.way_back
             && self.is_polled
             && matches!(self.wish, RepairWish::Auto | RepairWish::Copy);
-        self.copies =
-            if may_copy && tries.is_none() { self.wanted_copies(path) } else { Copies::None };
+        self.copies = match tries {
+            _ if !may_copy => Copies::None,
+            None => self.wanted_copies(path),
+            Some(_) if self.is_small => self.copies_too(path),
+            Some(_) => Copies::None,
+        };
         let need = match tries {
             Some(tries) => path.delay_ns(tries).min(room.max(0)),
             None => i64::from(self.copies.longest()) * self.block_ns + MS / 2,
@@ -595,11 +622,18 @@ impl Repair {
     /// As much delay beyond a block as repair may ask for.
     fn room(&self) -> i64 {
         match self.delay {
-            PlayoutDelay::Fixed(fixed) => fixed.as_nanos() as i64 - self.block_ns,
+            PlayoutDelay::Fixed(fixed) => fixed.as_nanos() as i64 - self.block_ns - self.codec_ns,
             PlayoutDelay::Adaptive(Profile::Low) => 40 * MS,
             PlayoutDelay::Adaptive(Profile::Voice) => 80 * MS,
             PlayoutDelay::Adaptive(Profile::Music) => 120 * MS,
         }
+    }
+
+    /// Where much is lost, a copy is often faster than an answer, which may be lost as well.
+    fn copies_too(&self, path: Path) -> Copies {
+        let keep = if self.copies == Copies::None { 1.0 } else { 0.5 };
+        let much = path.loss >= keep * COPIES_TOO_ABOVE;
+        if much { self.wanted_copies(path) } else { Copies::None }
     }
 
     /// Loss in runs takes neighbours: the longer the run, the farther away a copy must be.

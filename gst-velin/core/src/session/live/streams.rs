@@ -36,7 +36,7 @@ impl Live {
         if formats.iter().any(|format| format.block_bytes() + MEDIA_OVERHEAD > mtu) {
             return Err(OpenStreamError::TooLarge);
         }
-        let offers = formats.iter().map(FormatOffer::pcm).collect();
+        let offers = formats.iter().map(FormatOffer::of).collect();
         let Some(id) = self.streams.offer(formats) else {
             if self.streams.is_used_up() && self.renewal.take() {
                 shell.events.push_back(Event::RenewalDue);

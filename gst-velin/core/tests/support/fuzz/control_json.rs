@@ -44,7 +44,7 @@ fn same_again(message: &Message) {
     let Message::StreamAdd(offer) = message else { return };
     for format in offer.formats.iter().filter_map(|f| f.to_format(1200)) {
         assert!(format.block_bytes() <= 1200);
-        assert_eq!(FormatOffer::pcm(&format).to_format(1200), Some(format));
+        assert_eq!(FormatOffer::of(&format).to_format(1200), Some(format));
     }
 }
 

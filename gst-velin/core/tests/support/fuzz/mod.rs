@@ -11,6 +11,7 @@ pub mod frames_post_auth;
 pub mod host;
 pub mod identity_text;
 pub mod name;
+pub mod opus_blocks;
 pub mod packet_pre_auth;
 pub mod playout_ops;
 pub mod recipient;
@@ -25,12 +26,13 @@ pub mod trust_toml;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("control_json", control_json::run),
     ("frames_post_auth", frames_post_auth::run),
     ("host", host::run),
     ("identity_text", identity_text::run),
     ("name", name::run),
+    ("opus_blocks", opus_blocks::run),
     ("packet_pre_auth", packet_pre_auth::run),
     ("playout_ops", playout_ops::run),
     ("recipient", recipient::run),

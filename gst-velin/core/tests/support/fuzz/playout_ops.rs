@@ -93,7 +93,7 @@ impl Peer {
             n => PlayoutDelay::Fixed(Duration::from_millis(2 * u64::from(n - 100))),
         };
         let frames = MIN_BLOCK_FRAMES + u32::from(data.u8());
-        let format = StreamFormat { sample, rate, map, frames_per_block: frames };
+        let format = StreamFormat { coding: sample.into(), rate, map, frames_per_block: frames };
         // A stream holds its delay in blocks; short ones at a high rate only cost time here.
         if format.block_bytes() > 1152 || format.block_duration() < Duration::from_micros(300) {
             return None;
@@ -126,7 +126,7 @@ impl Peer {
             length = usize::from(data.u8());
         }
         let payload = vec![data.u8(); length];
-        self.insert(now + 10_000 * u64::from(data.u8()), flags, Body::Pcm(&payload));
+        self.insert(now + 10_000 * u64::from(data.u8()), flags, Body::Audio(&payload));
     }
 
     fn wild(&mut self, data: &mut Bytes<'_>, now: u64) {

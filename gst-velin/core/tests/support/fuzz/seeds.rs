@@ -1,10 +1,12 @@
 //! What the fuzzer starts from: real packets, messages and files, and lists of actions.
 
+use velin_core::codec::opus::{AudioType, Encoded, OpusEncoder, OpusFrameSize, OpusSettings};
 use velin_core::entropy::Entropy;
 use velin_core::handshake::packets::{Carriage, HandshakePacket, Init, Retry, SessionIndex, Vers};
 use velin_core::handshake::retry::Token;
 use velin_core::identity::{Grants, Identity, Name, TrustBook, TrustedPeer, Via, WallTime};
 use velin_core::session::nonce_guard::isolated;
+use velin_core::units::{BitRate, Channels};
 use velin_core::wire::{
     Accept, CloseCode, CloseReason, FormatOffer, Hello, Hex, Intent, MAX_PACKET, Message, Report,
     StreamAnswer, StreamDirection, StreamKind, StreamOffer, StreamUuid, UdpEndpoint,
@@ -34,6 +36,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "name" => {
             texts(&["living-room", "Ku\u{308}che", "🎧 desk", "\"a\\u00e9\"", "غرفة", "a\u{202e}b"])
         }
+        "opus_blocks" => opus_blocks(),
         "packet_pre_auth" => packet_pre_auth(),
         "playout_ops" => lists(&[
             // One stream at the output's rate: packets and periods in turn, then a gap.
@@ -202,7 +205,11 @@ fn messages(name: Name) -> Vec<Message> {
         name,
         uuid: StreamUuid(Hex([7; 16])),
         kind: StreamKind::Playback,
-        formats: vec![FormatOffer::pcm(&format()), FormatOffer::Unknown],
+        formats: vec![
+            FormatOffer::of(&format()),
+            FormatOffer::Opus { rate: 48_000, ch: 2, kbps: 128, frames: 240, skip: 120 },
+            FormatOffer::Unknown,
+        ],
     };
     vec![
         Message::Accept(accept),
@@ -212,6 +219,42 @@ fn messages(name: Name) -> Vec<Message> {
         Message::StreamAdd(offer),
         Message::StreamOk(StreamAnswer { id: 1, format: 0 }),
         Message::StreamRemove { id: 1, code: 0x120 },
+    ]
+}
+
+/// A tone through the encoder, with a block missing, one of silence, and one that says it twice.
+fn opus_blocks() -> Vec<Vec<u8>> {
+    let seed = |shape: u8, audio_type, bits| {
+        let size = OpusFrameSize::ALL[usize::from(shape & 7)];
+        let channels = if shape & 8 == 0 { Channels::MONO } else { Channels::STEREO };
+        let bit_rate = BitRate::new(bits).expect("a bit rate");
+        let settings = OpusSettings { channels, size, bit_rate, audio_type, dtx: true };
+        let mut encoder = OpusEncoder::new(settings).expect("libopus");
+        encoder.set_loss(0.1).expect("libopus");
+        let mut bytes = vec![shape];
+        let mut payload = vec![0; encoder.format().block_bytes()];
+        let samples = size.frames() as usize * channels.get();
+        for block in 0..14_u8 {
+            let tone = |i| 0.3 * ((usize::from(block) * samples + i) as f32 * 0.05).sin();
+            let mut audio: Vec<f32> = (0..samples).map(tone).collect();
+            let encoded = encoder.encode(&mut audio, &mut payload).expect("libopus");
+            let (Encoded::Sound(n) | Encoded::Pause(n)) = encoded;
+            match block {
+                5 => bytes.push(0),
+                9 => bytes.extend([1, 0]),
+                _ => {
+                    bytes.extend([0x0F, (n >> 8) as u8, n as u8]);
+                    bytes.extend_from_slice(&payload[..n]);
+                }
+            }
+        }
+        bytes
+    };
+    vec![
+        seed(0, AudioType::RestrictedLowDelay, 128_000),
+        seed(9, AudioType::Generic, 96_000),
+        seed(3, AudioType::Voice, 24_000),
+        seed(13, AudioType::Voice, 16_000),
     ]
 }
 
