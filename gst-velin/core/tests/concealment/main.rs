@@ -58,9 +58,9 @@ struct Way {
 fn ways() -> Vec<Way> {
     let other = |name, method| Way { name, method: Some(method) };
     vec![
-        other("silence", Box::new(Silence::default())),
-        other("repeat", Box::new(Repeat::default())),
-        other("pitch", Box::new(Pitch::default())),
+        other("silence", Box::<Silence>::default()),
+        other("repeat", Box::<Repeat>::default()),
+        other("pitch", Box::<Pitch>::default()),
         other("Burg", Box::new(Burg::new(256, 1_920))),
         Way { name: "Velin", method: None },
     ]

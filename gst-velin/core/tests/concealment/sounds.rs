@@ -130,14 +130,15 @@ fn music(n: usize) -> Vec<f32> {
     let mut seed = Seed(2);
     let mut out = vec![0.0; n];
     let mut string = |from: usize, pitch: f64, gain: f64, decay: f64| {
-        for i in from..n.min(from + RATE) {
-            let t = (i - from) as f64 / RATE as f64;
+        let to = n.min(from + RATE);
+        for (i, x) in out[from.min(to)..to].iter_mut().enumerate() {
+            let t = i as f64 / RATE as f64;
             let attack = (t / 0.003).min(1.0);
             for k in 1..=8 {
                 let k = f64::from(k);
                 // Stiff strings: partials are a little sharp.
                 let f = pitch * k * (1.0 + 0.000_3 * k * k).sqrt();
-                out[i] += gain * attack * (TAU * f * t).sin() * (-t * decay * k).exp() / k;
+                *x += gain * attack * (TAU * f * t).sin() * (-t * decay * k).exp() / k;
             }
         }
     };

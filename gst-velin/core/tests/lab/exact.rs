@@ -52,5 +52,9 @@ fn what_is_marred_is_what_was_concealed_and_its_joins() {
     let joins = ear.marred as f64 - o.concealed() as f64;
     // A gap that continues the waveform well is not even marred; a join is 2.5 ms long.
     assert!(joins < gaps * 2.0 * 120.0, "{joins} {gaps}");
-    assert!(ear.jumps.is_empty() || o.reanchors() > 0, "{:?}", ear.jumps);
+    // Behind the edge of a sawtooth what is made up may go on at a wrong slope: an ear that follows
+    // it is led astray by less than the gap, and finds back.
+    let astray = |jump: &&(i64, f64)| jump.1.abs() >= 120.0;
+    assert!(ear.jumps.iter().find(astray).is_none() || o.reanchors() > 0, "{:?}", ear.jumps);
+    assert!(ear.jumps.len() as f64 <= gaps / 500.0, "{:?}", ear.jumps);
 }

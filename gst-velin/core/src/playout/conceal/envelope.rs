@@ -46,6 +46,11 @@ impl Envelope {
         self.at = self.hold + self.fade;
     }
 
+    /// Leaves so many frames at most.
+    pub(super) fn shorten(&mut self, frames: usize) {
+        self.at = self.at.max((self.hold + self.fade).saturating_sub(frames));
+    }
+
     pub(super) fn release(&mut self) {
         self.released.get_or_insert(0);
     }

@@ -116,7 +116,7 @@ impl Extrapolator {
     fn take(&mut self, heard: &[f32], peak: f32) {
         self.scale = peak;
         // A little more than was heard, but not beyond full scale if that was not.
-        self.bound = f32::max(1.0, f32::min(1.25, 1.0 / peak));
+        self.bound = (1.0 / peak).clamp(1.0, 1.25);
         let sound = self.sound.all().len();
         for piece in heard[heard.len() - sound..].chunks(self.scratch.len()) {
             let scaled = &mut self.scratch[..piece.len()];

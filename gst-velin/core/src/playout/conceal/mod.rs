@@ -141,10 +141,11 @@ impl Conceal {
         self.noted = written.len();
         source.begin(self.heard.all());
         self.join_at = self.join.len();
+        self.envelope.begin();
         if source.is_silent() {
-            self.envelope.end();
-        } else {
-            self.envelope.begin();
+            // No longer than it takes to join: what is silent may be hurried through, but not where
+            // something was lost.
+            self.envelope.shorten(self.join.len());
         }
     }
 
