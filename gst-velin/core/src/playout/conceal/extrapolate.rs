@@ -28,7 +28,7 @@ const LONG_ORDER: usize = 160;
 const SHORT_ORDER: usize = 64;
 /// What the short predictor is fitted to, and at most so many samples: time is short.
 const REST: Duration = Duration::from_millis(10);
-const REST_SAMPLES: usize = 2_048;
+const REST_SAMPLES: usize = 1_024;
 /// The level that is to be kept.
 const LEVEL: Duration = Duration::from_millis(10);
 /// How fast its loss is noticed.
@@ -187,7 +187,7 @@ impl Continuation for Extrapolator {
         if self.silent {
             return;
         }
-        let peak = heard.iter().fold(0.0, |peak: f32, x| peak.max(x.abs()));
+        let peak = peak(heard);
         let signs = signs(heard, self.stride * self.channels, self.channels);
         self.take(heard, peak);
         self.fit_long(heard, &signs);
@@ -243,39 +243,61 @@ fn sum(frame: &[f32], signs: &[f32]) -> f32 {
     frame.iter().zip(signs).map(|(x, sign)| x * sign).sum()
 }
 
+/// The loudest sample.
+fn peak(samples: &[f32]) -> f32 {
+    let (chunks, rest) = samples.as_chunks::<16>();
+    let mut most = [0.0; 16];
+    for chunk in chunks {
+        for (most, x) in most.iter_mut().zip(chunk) {
+            *most = if x.abs() > *most { x.abs() } else { *most };
+        }
+    }
+    most.iter().chain(rest).fold(0.0, |most, x| most.max(x.abs()))
+}
+
 /// Adds to `out`, which lies at `at` of `samples`, what `predictor` makes of those: of the sample
 /// `stride` before by its first coefficient, and so on.
 fn predict(out: &mut [f32], predictor: &[f32], samples: &[f32], at: usize, stride: usize) {
-    let (wide, narrow) = out.as_chunks_mut::<8>();
-    for (i, out) in wide.iter_mut().enumerate() {
-        predict_some(out, predictor, samples, at + 8 * i, stride);
-    }
-    let at = at + 8 * wide.len();
-    let (pairs, single) = narrow.as_chunks_mut::<2>();
-    for (i, out) in pairs.iter_mut().enumerate() {
-        predict_some(out, predictor, samples, at + 2 * i, stride);
-    }
-    for out in single.as_chunks_mut::<1>().0 {
-        predict_some(out, predictor, samples, at + 2 * pairs.len(), stride);
-    }
+    let past = Past { predictor, samples, stride };
+    let (out, at) = past.add::<32, 1>(out, at);
+    let (out, at) = past.add::<8, 2>(out, at);
+    let (out, at) = past.add::<4, 4>(out, at);
+    let (out, at) = past.add::<2, 4>(out, at);
+    past.add::<1, 4>(out, at);
 }
 
-/// The same for so many samples that none of them depends on another.
-fn predict_some<const N: usize>(
-    out: &mut [f32; N],
-    predictor: &[f32],
-    samples: &[f32],
-    at: usize,
+struct Past<'a> {
+    predictor: &'a [f32],
+    samples: &'a [f32],
     stride: usize,
-) {
-    let mut sum = *out;
-    let mut at = at;
-    for c in predictor {
-        at -= stride;
-        let before = &samples[at..at + N];
-        for i in 0..N {
-            sum[i] += c * before[i];
+}
+
+impl Past<'_> {
+    /// Predicts `N` samples at a time, each in `P` partial sums, so that the processor always has
+    /// something to add; gives what is left over. The order is a multiple of `P`.
+    fn add<'o, const N: usize, const P: usize>(
+        &self,
+        out: &'o mut [f32],
+        mut at: usize,
+    ) -> (&'o mut [f32], usize) {
+        let (chunks, rest) = out.as_chunks_mut::<N>();
+        for out in chunks {
+            let mut sums = [[0.0; N]; P];
+            let mut from = at;
+            for some in self.predictor.as_chunks::<P>().0 {
+                for (sum, c) in sums.iter_mut().zip(some) {
+                    from -= self.stride;
+                    let before = &self.samples[from..from + N];
+                    for (sum, x) in sum.iter_mut().zip(before) {
+                        *sum += c * x;
+                    }
+                }
+            }
+            for (i, x) in out.iter_mut().enumerate() {
+                *x += sums.iter().map(|sum| sum[i]).sum::<f32>();
+            }
+            at += N;
         }
+        (rest, at)
     }
-    *out = sum;
 }

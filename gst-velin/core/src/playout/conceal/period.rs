@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::burg::dot;
 use super::envelope::rising;
 use super::extrapolate::LONG_RATE;
 use crate::units::SampleRate;
@@ -51,12 +52,7 @@ impl Period {
             let window = WINDOW.min(mono.len() - lag);
             let last = &mono[mono.len() - window..];
             let before = &mono[mono.len() - window - lag..mono.len() - lag];
-            let (mut cross, mut power) = (0.0, f32::MIN_POSITIVE);
-            for (a, b) in last.iter().zip(before) {
-                cross += a * b;
-                power += b * b;
-            }
-            cross / power.sqrt()
+            dot(last, before) / (dot(before, before) + f32::MIN_POSITIVE).sqrt()
         };
         let (mut lag, mut best) = (self.longest, f32::NEG_INFINITY);
         for candidate in self.shortest..=self.longest {
