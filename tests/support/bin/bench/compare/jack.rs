@@ -103,10 +103,17 @@ fn open(name: &str) -> anyhow::Result<Client> {
     Ok(client)
 }
 
-/// Connects two ports as soon as `awaited` is there.
+/// Connects two ports as soon as `awaited` is there and its owner is active.
 fn connect(client: &Client, from: &str, to: &str, awaited: &str) -> anyhow::Result<()> {
     ensure!(wait_until(SOON, || client.has_port(awaited)), "JACK has no port {awaited}");
-    client.connect(from, to)
+    let mut connected = client.connect(from, to);
+    wait_until(SOON, || {
+        if connected.is_err() {
+            connected = client.connect(from, to);
+        }
+        connected.is_ok()
+    });
+    connected
 }
 
 fn serve(finish: impl Fn(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
