@@ -2,7 +2,8 @@
 //! cost, and how much delay the link adds, beside the machine's own hiccups and a stock RTP pipeline
 //! in the same run; and how all that compares with other programs over the same bad path.
 //!
-//! `bench [--short] [PART …]`: all parts, or those named. Prints Markdown; `docs/performance.md`
+//! `bench [--short] [--only=TEXT] [PART …]`: all parts, or those named; of the comparison only programs
+//! whose name has the text. Prints Markdown; `docs/performance.md`
 //! says what the figures mean.
 
 mod child;
@@ -77,9 +78,10 @@ fn run(mut arguments: Vec<String>) -> anyhow::Result<()> {
         return compare::help(rest);
     }
     let short = arguments.iter().any(|a| a == "--short");
-    arguments.retain(|a| a != "--short");
+    let only = arguments.iter().find_map(|a| a.strip_prefix("--only=")).map(str::to_owned);
+    arguments.retain(|a| a != "--short" && !a.starts_with("--only="));
     if let Some(unknown) = arguments.iter().find(|a| !PARTS.contains(&a.as_str())) {
-        anyhow::bail!("{unknown:?} is no part; choose from {PARTS:?}, and --short");
+        anyhow::bail!("{unknown:?} is no part; choose from {PARTS:?}, --short and --only=TEXT");
     }
     let wanted = |part: &str| arguments.is_empty() || arguments.iter().any(|a| a == part);
     if cfg!(debug_assertions) {
@@ -106,7 +108,7 @@ fn run(mut arguments: Vec<String>) -> anyhow::Result<()> {
         latency::run(short, wanted("latency"), wanted("peers"))?;
     }
     if wanted("compare") {
-        compare::run(short)?;
+        compare::run(short, only.as_deref())?;
     }
     Ok(())
 }

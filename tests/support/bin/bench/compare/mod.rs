@@ -56,8 +56,8 @@ pub(crate) const CHANNELS: usize = 2;
 const REPORT: &str = "docs/bench/index.html";
 const SHORT_REPORT: &str = "target/bench/index.html";
 
-/// Compares, prints, and writes the report.
-pub(crate) fn run(short: bool) -> anyhow::Result<()> {
+/// Compares, prints, and writes the report; with `only`, those whose name has that text, and no crowd.
+pub(crate) fn run(short: bool, only: Option<&str>) -> anyhow::Result<()> {
     println!("### Comparison\n");
     let mut results = Results { setting: setting(), short, ..Results::default() };
     println!("{}\n", results.setting.join("  \n"));
@@ -76,8 +76,13 @@ pub(crate) fn run(short: bool) -> anyhow::Result<()> {
         if (short && !scenario.is_short()) || (needs_cable && !stage.path.can_be_bad()) {
             continue;
         }
+        let wanted = |peer: &Peer| only.is_none_or(|text| peer.name.contains(text));
+        let peers: Vec<Peer> = scenario.peers(short).into_iter().filter(wanted).collect();
+        if peers.is_empty() {
+            continue;
+        }
         println!("{}", table::header(scenario));
-        for peer in scenario.peers(short) {
+        for peer in peers {
             if let Err(why) = peer.available() {
                 if !results.skipped.iter().any(|(name, _)| *name == peer.name) {
                     results.skipped.push((peer.name, why));
@@ -93,11 +98,27 @@ pub(crate) fn run(short: bool) -> anyhow::Result<()> {
     }
     drop(stage);
 
+    if only.is_none() {
+        crowds(&mut results)?;
+    }
+    println!("\n{}", table::skipped(&results));
+
+    results.setting.extend(load("after the run"));
+    let report = PathBuf::from(if short || only.is_some() { SHORT_REPORT } else { REPORT });
+    let parent = report.parent().context("the report's folder")?;
+    std::fs::create_dir_all(parent).context("run this in the project's folder")?;
+    std::fs::write(&report, report::html(&results))?;
+    println!("Plots: {}\n", report.display());
+    Ok(())
+}
+
+/// What more and more senders cost one receiver.
+fn crowds(results: &mut Results) -> anyhow::Result<()> {
     println!(
         "#### Many senders, one receiver\n\nStereo, 5 ms packets, both processes on one machine.\n"
     );
     println!("| {} |\n|{}", table::CROWD.join(" | "), "---|".repeat(table::CROWD.len()));
-    let crowds: &[(usize, u64)] = if short {
+    let crowds: &[(usize, u64)] = if results.short {
         &[(1, 3), (16, 3), (128, 5)]
     } else {
         &[(1, 10), (16, 10), (64, 10), (128, 300)]
@@ -107,14 +128,6 @@ pub(crate) fn run(short: bool) -> anyhow::Result<()> {
         println!("| {} |", table::crowd_cells(&crowd).join(" | "));
         results.crowd.push(crowd);
     }
-    println!("\n{}", table::skipped(&results));
-
-    results.setting.extend(load("after the run"));
-    let report = PathBuf::from(if short { SHORT_REPORT } else { REPORT });
-    let parent = report.parent().context("the report's folder")?;
-    std::fs::create_dir_all(parent).context("run this in the project's folder")?;
-    std::fs::write(&report, report::html(&results))?;
-    println!("Plots: {}\n", report.display());
     Ok(())
 }
 

@@ -37,8 +37,9 @@ pub(crate) struct Line {
     pub(crate) dots: bool,
 }
 
-/// As many colours as the page has classes for.
-pub(crate) const COLOURS: usize = 8;
+/// As many colours as the page has classes for, `c0` …; further lines have them again, with dashes
+/// (`dashed`) and then dots (`dotted`).
+const COLOURS: usize = 8;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 300.0;
@@ -90,33 +91,35 @@ impl Plot<'_> {
             escaped(self.y.label)
         );
         for (k, line) in self.lines.iter().enumerate() {
-            let class = k % COLOURS;
+            let class = class(k);
             let placed: Vec<String> = line
                 .points
                 .iter()
                 .map(|(px, py)| format!("{:.1},{:.1}", x.place(*px), y.place(*py)))
                 .collect();
-            let _ = writeln!(
-                out,
-                "<polyline class=\"line c{class}\" points=\"{}\"/>",
-                placed.join(" ")
-            );
+            let _ =
+                writeln!(out, "<polyline class=\"line {class}\" points=\"{}\"/>", placed.join(" "));
             for at in placed.iter().filter(|_| line.dots) {
                 let (cx, cy) = at.split_once(',').unwrap_or_default();
                 let _ = writeln!(
                     out,
-                    "<circle class=\"dot c{class}\" cx=\"{cx}\" cy=\"{cy}\" r=\"3\"/>"
+                    "<circle class=\"dot {class}\" cx=\"{cx}\" cy=\"{cy}\" r=\"3\"/>"
                 );
             }
         }
         out.push_str("</svg>\n<ul class=\"legend\">");
         for (k, line) in self.lines.iter().enumerate() {
-            let _ =
-                write!(out, "<li><i class=\"c{}\"></i>{}</li>", k % COLOURS, escaped(&line.name));
+            let _ = write!(out, "<li><i class=\"{}\"></i>{}</li>", class(k), escaped(&line.name));
         }
         out.push_str("</ul></figure>\n");
         out
     }
+}
+
+/// The look of line `k`.
+fn class(k: usize) -> String {
+    let stroke = ["", " dashed", " dotted"].get(k / COLOURS).unwrap_or(&" dotted");
+    format!("c{}{stroke}", k % COLOURS)
 }
 
 /// From values to places.

@@ -64,6 +64,9 @@ svg text { fill: var(--faint); font-size: 11px } .grid { stroke: var(--rule); st
 .line.c2, .dot.c2 { stroke: var(--c2) } .line.c3, .dot.c3 { stroke: var(--c3) }
 .line.c4, .dot.c4 { stroke: var(--c4) } .line.c5, .dot.c5 { stroke: var(--c5) }
 .line.c6, .dot.c6 { stroke: var(--c6) } .line.c7, .dot.c7 { stroke: var(--c7) } .dot { fill: var(--paper) }
+.line.dashed { stroke-dasharray: 7 4 } .line.dotted { stroke-dasharray: 2 3 }
+.legend i.dashed { background: linear-gradient(90deg, currentColor 40%, transparent 40% 60%, currentColor 60%) }
+.legend i.dotted { background: repeating-linear-gradient(90deg, currentColor 0 2px, transparent 2px 4px) }
 i.c0 { color: var(--c0) } i.c1 { color: var(--c1) } i.c2 { color: var(--c2) } i.c3 { color: var(--c3) }
 i.c4 { color: var(--c4) } i.c5 { color: var(--c5) } i.c6 { color: var(--c6) } i.c7 { color: var(--c7) }
 </style>
