@@ -30,8 +30,6 @@ pub(crate) struct Figures {
 
 /// Shorter gaps and jumps, in frames, are what resampling does to counting in whole frames.
 const SMALL: i64 = 24;
-/// Every so many frames one is looked at for its delay.
-const STRIDE: usize = 12;
 /// Points of a course.
 const POINTS: u64 = 160;
 /// What may be on its way when the window ends, in seconds.
@@ -55,9 +53,9 @@ pub(crate) fn figures(
     );
 
     let mut course = Course::new(&window);
-    let mut delays = Vec::with_capacity(good.len() * 4);
+    let mut delays = Vec::with_capacity(good.iter().map(|(_, part, _)| part.frames).sum());
     for (source, part, _) in &good {
-        for offset in (0..part.frames).step_by(STRIDE) {
+        for offset in 0..part.frames {
             let Some(at) = came_out(part.first + offset) else { continue };
             let delay = ((at as f64 - capture.at(source + offset as i64)) / 1e6) as f32;
             delays.push(delay);

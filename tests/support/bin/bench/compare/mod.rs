@@ -121,7 +121,7 @@ fn crowds(results: &mut Results) -> anyhow::Result<()> {
     let crowds: &[(usize, u64)] = if results.short {
         &[(1, 3), (16, 3), (128, 5)]
     } else {
-        &[(1, 10), (16, 10), (64, 10), (128, 300)]
+        &[(1, 5), (16, 5), (64, 5), (128, 300)]
     };
     for (senders, seconds) in crowds {
         let crowd = crowd::measure(*senders, *seconds)?;

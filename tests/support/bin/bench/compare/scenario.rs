@@ -75,11 +75,11 @@ impl Scenario {
     /// Seconds before the window and of it.
     pub(crate) fn seconds(self, short: bool) -> (u64, u64) {
         match (self, short) {
-            (Self::Wired, false) => (10, 15),
+            (Self::Wired, false) => (10, 10),
             (Self::Wired, true) => (3, 3),
             (Self::Fast | Self::Slow, false) => (3, 30),
             (Self::Fast | Self::Slow, true) => (1, 8),
-            (_, false) => (5, 15),
+            (_, false) => (4, 8),
             (_, true) => (2, 4),
         }
     }
@@ -131,7 +131,6 @@ impl Scenario {
                         Peer::srtp("SRTP, jitter buffer 2 ms", 2),
                         Peer::srtp("SRTP, default", 200).with_default_sink(),
                         Peer::jacktrip("JackTrip in the clear, 64 frames, queue 2", 64, 2, 1),
-                        Peer::snapcast("Snapcast PCM, default buffer of 1 s", 1_000, 20),
                     ]);
                 }
                 peers
