@@ -268,8 +268,8 @@ mod tests {
             let at = capture.at(((k + 1) * PIECE) as i64) as u64 + 5 * MS;
             recording.add(at, &signal.interleaved(k * PIECE, PIECE));
         }
-        let as_handed_out = measured(&signal, &recording, 500.0);
-        assert!((as_handed_out.first - as_handed_out.last).abs() < 0.1);
+        let handed_out = measured(&signal, &recording, 500.0);
+        assert!((handed_out.first - handed_out.last).abs() < 0.1);
         let parts = align(&signal, &capture, &recording, Grain::PCM);
         let played = Card::USUAL.play(&recording);
         let window = T0 + 500 * MS..recording.pieces.last().unwrap().1;

@@ -25,22 +25,31 @@ const AUDIO: &CStr = c"32 bit float mono audio";
 /// What is called for every cycle, with its number of frames.
 type Process = unsafe extern "C" fn(u32, *mut c_void) -> c_int;
 
-/// The functions, as in jack/jack.h.
+// The functions' types, as in jack/jack.h.
+type Open = unsafe extern "C" fn(*const c_char, c_int, *mut c_int, ...) -> *mut c_void;
+type Rate = unsafe extern "C" fn(*mut c_void) -> u32;
+type Register = unsafe extern "C" fn(
+    *mut c_void,
+    *const c_char,
+    *const c_char,
+    c_ulong,
+    c_ulong,
+) -> *mut c_void;
+type Buffer = unsafe extern "C" fn(*mut c_void, u32) -> *mut c_void;
+type OnProcess = unsafe extern "C" fn(*mut c_void, Process, *mut c_void) -> c_int;
+type Activate = unsafe extern "C" fn(*mut c_void) -> c_int;
+type Find = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
+type Connect = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> c_int;
+
 struct Functions {
-    open: unsafe extern "C" fn(*const c_char, c_int, *mut c_int, ...) -> *mut c_void,
-    rate: unsafe extern "C" fn(*mut c_void) -> u32,
-    register: unsafe extern "C" fn(
-        *mut c_void,
-        *const c_char,
-        *const c_char,
-        c_ulong,
-        c_ulong,
-    ) -> *mut c_void,
-    buffer: unsafe extern "C" fn(*mut c_void, u32) -> *mut c_void,
-    on_process: unsafe extern "C" fn(*mut c_void, Process, *mut c_void) -> c_int,
-    activate: unsafe extern "C" fn(*mut c_void) -> c_int,
-    find: unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void,
-    connect: unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> c_int,
+    open: Open,
+    rate: Rate,
+    register: Register,
+    buffer: Buffer,
+    on_process: OnProcess,
+    activate: Activate,
+    find: Find,
+    connect: Connect,
 }
 
 impl Functions {
@@ -57,14 +66,16 @@ impl Functions {
         // SAFETY: the types are those that jack/jack.h declares for these names.
         unsafe {
             Ok(Self {
-                open: transmute::<*mut c_void, _>(find(c"jack_client_open")?),
-                rate: transmute::<*mut c_void, _>(find(c"jack_get_sample_rate")?),
-                register: transmute::<*mut c_void, _>(find(c"jack_port_register")?),
-                buffer: transmute::<*mut c_void, _>(find(c"jack_port_get_buffer")?),
-                on_process: transmute::<*mut c_void, _>(find(c"jack_set_process_callback")?),
-                activate: transmute::<*mut c_void, _>(find(c"jack_activate")?),
-                find: transmute::<*mut c_void, _>(find(c"jack_port_by_name")?),
-                connect: transmute::<*mut c_void, _>(find(c"jack_connect")?),
+                open: transmute::<*mut c_void, Open>(find(c"jack_client_open")?),
+                rate: transmute::<*mut c_void, Rate>(find(c"jack_get_sample_rate")?),
+                register: transmute::<*mut c_void, Register>(find(c"jack_port_register")?),
+                buffer: transmute::<*mut c_void, Buffer>(find(c"jack_port_get_buffer")?),
+                on_process: transmute::<*mut c_void, OnProcess>(find(
+                    c"jack_set_process_callback",
+                )?),
+                activate: transmute::<*mut c_void, Activate>(find(c"jack_activate")?),
+                find: transmute::<*mut c_void, Find>(find(c"jack_port_by_name")?),
+                connect: transmute::<*mut c_void, Connect>(find(c"jack_connect")?),
             })
         }
     }

@@ -43,15 +43,15 @@ const L16: &str = "media=audio,clock-rate=48000,encoding-name=L16,channels=2,pay
 const SRTP_KEY: &str = "00112233445566778899aabbccddeeff0123456789abcdef0123456789ab";
 
 impl Peer {
-    /// Velin; `handed` = without the synchronising sink.
+    /// Velin's elements with these properties.
     pub(crate) fn velin(name: &str, send: &str, receive: &str) -> Self {
         let send = format!("velinsink host={{B}} {send}");
         let receive = format!("velinsrc name=link {receive} ! {SINK}");
         Self::pipelines(name, send, receive, true)
     }
 
-    /// What it hands out is recorded at that moment, as if nothing had to be waited for.
-    pub(crate) fn as_handed_out(mut self) -> Self {
+    /// What it hands out is recorded at that moment: the sink does not wait.
+    pub(crate) fn handed_out(mut self) -> Self {
         if let Kind::Pipelines { receive, .. } = &mut self.kind {
             *receive = receive.replace("sync=true", "sync=false");
         }
@@ -227,8 +227,7 @@ mod tests {
     #[test]
     fn a_row_changes_only_what_it_says() {
         let plain = Peer::velin("Velin", "packet-time=1000000", "profile=low");
-        let Kind::Pipelines { receive, chunk, .. } =
-            plain.clone().in_chunks(48).as_handed_out().kind
+        let Kind::Pipelines { receive, chunk, .. } = plain.clone().in_chunks(48).handed_out().kind
         else {
             panic!("Velin is a pipeline")
         };

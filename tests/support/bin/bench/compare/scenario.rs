@@ -123,11 +123,10 @@ impl Scenario {
                 if !short {
                     let handed = "as handed out";
                     peers.extend([
-                        Peer::velin(&format!("Velin, default, {handed}"), "", "").as_handed_out(),
-                        Peer::velin(&format!("Velin, profile=low, {handed}"), "", low)
-                            .as_handed_out(),
+                        Peer::velin(&format!("Velin, default, {handed}"), "", "").handed_out(),
+                        Peer::velin(&format!("Velin, profile=low, {handed}"), "", low).handed_out(),
                         one_ms("Velin, profile=low repair=off, 1 ms packets, as handed out")
-                            .as_handed_out(),
+                            .handed_out(),
                         Peer::srtp("SRTP, jitter buffer 2 ms", 2),
                         Peer::srtp("SRTP, default", 200).with_default_sink(),
                         Peer::jacktrip("JackTrip in the clear, 64 frames, queue 2", 64, 2, 1),

@@ -235,8 +235,8 @@ impl Stage {
 impl Running {
     /// An error if somebody has ended by now.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
-        let all = [&mut self.sender, &mut self.receiver].into_iter().chain(&mut self.others);
-        all.map(Program::check).collect()
+        let mut all = [&mut self.sender, &mut self.receiver].into_iter().chain(&mut self.others);
+        all.try_for_each(Program::check)
     }
 
     /// Ends it.

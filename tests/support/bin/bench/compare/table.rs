@@ -54,10 +54,10 @@ pub(crate) fn cells(scenario: Scenario, o: &Outcome) -> Vec<String> {
         ]);
     }
     cells.extend([
-        o.wire.map_or("–".into(), |[there, back]| format!("{there:.0} + {back:.0}")),
+        o.wire.map_or_else(|| "–".into(), |[there, back]| format!("{there:.0} + {back:.0}")),
         format!("{:.1} %", o.cpu[0]),
         format!("{:.1} %", o.cpu[1]),
-        o.startup.map_or("–".into(), |ms| format!("{ms:.0} ms")),
+        o.startup.map_or_else(|| "–".into(), |ms| format!("{ms:.0} ms")),
         format!("{:.2} / {:.2} ms", o.timer.p99, o.timer.max),
     ]);
     cells
