@@ -54,7 +54,9 @@ unit: $(TEST_REGISTRY) ## Every test of the workspace
 presets: $(TEST_REGISTRY) ## Check every shipped preset
 	$(TEST_ENV) $(CARGO) run $(LOCKED) -q -p velin-pipe -- check presets/*.toml
 
-bench: $(TEST_REGISTRY) ## Costs, handshake, start, many links, added latency (ARGS="--short cost")
+bench: $(TEST_REGISTRY) ## Costs, start, latency, and the comparison with others (ARGS="--short cost")
+	@scripts/setup.sh build
+	@scripts/setup.sh bench || echo "bench: whoever is not installed is left out"
 	$(CARGO) build $(LOCKED) --release -p velin --bin bench
 	GST_REGISTRY=$(TEST_REGISTRY) GST_PLUGIN_PATH= target/release/bench $(ARGS)
 

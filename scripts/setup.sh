@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building, the demo and the tests need on Debian 12 and Ubuntu 24.04.
 #
-#   scripts/setup.sh [build|demo|test]...      (without arguments: everything)
+#   scripts/setup.sh [build|demo|test]...      (without arguments: these three)
+#   scripts/setup.sh bench                     what `make bench` compares with; not needed otherwise
 #
 # Safe to run again: on a complete machine it asks dpkg, changes nothing, and needs neither root nor
 # a network.
@@ -19,7 +20,12 @@ declare -A packages=(
             gstreamer1.0-plugins-bad gstreamer1.0-alsa gstreamer1.0-pulseaudio
             gstreamer1.0-pipewire pipewire pipewire-bin pipewire-pulse wireplumber pulseaudio
             pulseaudio-utils espeak-ng age iproute2 iptables dbus tmux procps python3"
+    [bench]="gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+             gstreamer1.0-plugins-bad iproute2 util-linux snapserver snapclient jackd2 jacktrip"
 )
+
+# Packages that come with a service, which nobody asked for here.
+services="snapserver snapclient"
 
 main() {
     local groups=("$@") group
@@ -27,7 +33,7 @@ main() {
 
     local wanted=()
     for group in "${groups[@]}"; do
-        [ -n "${packages[$group]:-}" ] || die "unknown group '$group'; the groups are: build demo test"
+        [ -n "${packages[$group]:-}" ] || die "unknown group '$group'; the groups are: build demo test bench"
         # shellcheck disable=SC2206 # the lists are words
         wanted+=(${packages[$group]})
     done
@@ -54,10 +60,28 @@ calls them (GStreamer 1.22 or later with its development files comes first), the
     known_system || say "this is neither Debian 12 nor Ubuntu 24.04: trying their package names"
     say "installing: ${missing[*]}"
     refresh_lists
+    local services_here=()
+    for package in $services; do
+        [[ " ${missing[*]} " != *" $package "* ]] || services_here+=("$package.service")
+    done
+    [ ${#services_here[@]} -eq 0 ] || mask "${services_here[@]}"
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
         die "apt-get could not install: ${missing[*]}
 Read its message above; when a package is not found, check that 'main' and 'universe' are enabled."
+}
+
+# Keeps services from starting, now and after the next boot: what systemctl mask does, also where no
+# systemd runs, so that Debian's scripts, which look for these links, leave them alone.
+mask() {
+    local service
+    for service in "$@"; do
+        [ -e "/etc/systemd/system/$service" ] || {
+            as_root mkdir -p /etc/systemd/system
+            as_root ln -s /dev/null "/etc/systemd/system/$service"
+            say "masked $service (systemctl unmask $service brings it back)"
+        }
+    done
 }
 
 # Asks the package servers what they have, once.

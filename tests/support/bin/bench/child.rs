@@ -57,11 +57,26 @@ impl Pipeline {
         self.ask("cpu")
     }
 
+    /// Frames that its receiver has played as silence or concealed, summed over all streams.
+    pub(crate) fn not_as_sent(&mut self) -> anyhow::Result<u64> {
+        self.ask("not-as-sent")
+    }
+
     /// Resident memory in KiB.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
+        Ok(self.status("VmRSS:")?.trim_end_matches(" kB").parse()?)
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> anyhow::Result<u64> {
+        Ok(self.status("Threads:")?.parse()?)
+    }
+
+    /// A line of the kernel's about it.
+    fn status(&self, key: &'static str) -> anyhow::Result<String> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).context(key)?;
+        Ok(line.trim().to_owned())
     }
 }
 
@@ -90,6 +105,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 u64::from(stats.get::<u32>("audio-port").unwrap_or_default())
             }
             "cpu" => cpu(),
+            "not-as-sent" => not_as_sent(&link)?,
             n => {
                 let n: usize = n.parse()?;
                 while served(&link)? < n {
@@ -104,6 +120,16 @@ pub(crate) fn run() -> anyhow::Result<()> {
         println!("{answer}");
     }
     Ok(())
+}
+
+fn not_as_sent(link: &gst::Element) -> anyhow::Result<u64> {
+    let stats = link.property::<gst::Structure>("stats");
+    let mut frames = 0;
+    for stream in stats.get::<gst::List>("streams")?.iter() {
+        let stream = stream.get::<gst::Structure>()?;
+        frames += stream.get::<u64>("silence")? + stream.get::<u64>("concealed")?;
+    }
+    Ok(frames)
 }
 
 fn served(link: &gst::Element) -> anyhow::Result<usize> {

@@ -1,12 +1,14 @@
 //! `make bench`: what a packet costs, how long a handshake and a start take, what many links at once
 //! cost, and how much delay the link adds, beside the machine's own hiccups and a stock RTP pipeline
-//! in the same run.
+//! in the same run; and how all that compares with other programs over the same bad path.
 //!
-//! `bench [--short] [PART …]`: all parts, or those named. Prints Markdown; `docs/performance.md`
+//! `bench [--short] [--only=TEXT] [PART …]`: all parts, or those named; of the comparison only programs
+//! whose name has the text. Prints Markdown; `docs/performance.md`
 //! says what the figures mean.
 
 mod child;
 mod code;
+mod compare;
 mod cost;
 mod latency;
 mod scale;
@@ -49,7 +51,8 @@ fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
 }
 
-const PARTS: [&str; 7] = ["cost", "start", "return", "fan-out", "callers", "latency", "peers"];
+const PARTS: [&str; 8] =
+    ["cost", "start", "return", "fan-out", "callers", "latency", "peers", "compare"];
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {
@@ -67,10 +70,18 @@ fn run(mut arguments: Vec<String>) -> anyhow::Result<()> {
         gstvelin::plugin_register_static()?;
         return child::run();
     }
+    if let [compare::ARGUMENT, rest @ ..] =
+        &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    {
+        gst::init()?;
+        gstvelin::plugin_register_static()?;
+        return compare::help(rest);
+    }
     let short = arguments.iter().any(|a| a == "--short");
-    arguments.retain(|a| a != "--short");
+    let only = arguments.iter().find_map(|a| a.strip_prefix("--only=")).map(str::to_owned);
+    arguments.retain(|a| a != "--short" && !a.starts_with("--only="));
     if let Some(unknown) = arguments.iter().find(|a| !PARTS.contains(&a.as_str())) {
-        anyhow::bail!("{unknown:?} is no part; choose from {PARTS:?}, and --short");
+        anyhow::bail!("{unknown:?} is no part; choose from {PARTS:?}, --short and --only=TEXT");
     }
     let wanted = |part: &str| arguments.is_empty() || arguments.iter().any(|a| a == part);
     if cfg!(debug_assertions) {
@@ -95,6 +106,9 @@ fn run(mut arguments: Vec<String>) -> anyhow::Result<()> {
     }
     if wanted("latency") || wanted("peers") {
         latency::run(short, wanted("latency"), wanted("peers"))?;
+    }
+    if wanted("compare") {
+        compare::run(short, only.as_deref())?;
     }
     Ok(())
 }

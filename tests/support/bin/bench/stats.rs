@@ -28,6 +28,12 @@ impl Values {
     }
 }
 
+impl FromIterator<f32> for Values {
+    fn from_iter<I: IntoIterator<Item = f32>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
 /// What a table shows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Summary {
