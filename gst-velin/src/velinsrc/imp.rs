@@ -67,6 +67,8 @@ struct Opened {
 #[derive(Default)]
 struct Wait {
     flushing: bool,
+    /// How often it was interrupted.
+    interruptions: u64,
     clock_id: Option<gst::SingleShotClockId>,
 }
 
@@ -273,6 +275,7 @@ impl BaseSrcImpl for VelinSrc {
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
         let mut wait = self.wait();
         wait.flushing = true;
+        wait.interruptions = wait.interruptions.wrapping_add(1);
         if let Some(id) = wait.clock_id.take() {
             id.unschedule();
         }
@@ -291,9 +294,21 @@ impl PushSrcImpl for VelinSrc {
         &self,
         _buffer: Option<&mut gst::BufferRef>,
     ) -> Result<CreateSuccess, gst::FlowError> {
-        if self.receiver.abandoned.load(Ordering::Relaxed) {
-            return Err(gst::FlowError::Eos);
+        loop {
+            if self.receiver.abandoned.load(Ordering::Relaxed) {
+                return Err(gst::FlowError::Eos);
+            }
+            if let Some(buffer) = self.next_period()? {
+                return Ok(CreateSuccess::NewBuffer(buffer));
+            }
         }
+    }
+}
+
+impl VelinSrc {
+    /// Waits until the next period is due and plays it; `None` if there was a pause meanwhile, after
+    /// which it is another time.
+    fn next_period(&self) -> Result<Option<gst::Buffer>, gst::FlowError> {
         let (clock, base_time) = self.time_base()?;
         let mut streaming = self.streaming();
         let streaming = streaming.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
@@ -320,7 +335,9 @@ impl PushSrcImpl for VelinSrc {
                 } else {
                     let wanted = streaming.lead.wanted(timeline.due());
                     let early = wanted.saturating_sub(now.running);
-                    self.nap(pace.wait_for(now.pair, early))?;
+                    if !self.nap(pace.wait_for(now.pair, early))? {
+                        return Ok(None);
+                    }
                     now = Now::read(pace, output, base_time);
                     timeline
                 }
@@ -354,7 +371,7 @@ impl PushSrcImpl for VelinSrc {
             self.receiver.dispose(player);
         }
         streaming.timeline = Some(timeline);
-        Ok(CreateSuccess::NewBuffer(buffer))
+        Ok(Some(buffer))
     }
 }
 
@@ -525,29 +542,31 @@ impl VelinSrc {
         Ok((clock, base_time))
     }
 
-    fn nap(&self, nap: Nap) -> Result<(), gst::FlowError> {
+    /// Waits; `false` if somebody interrupted it and that is over again: whoever pauses and goes on at
+    /// once must not find the streaming thread gone.
+    fn nap(&self, nap: Nap) -> Result<bool, gst::FlowError> {
         let mut wait = self.wait();
         if wait.flushing {
             return Err(gst::FlowError::Flushing);
         }
-        let unscheduled = match nap {
+        let before = wait.interruptions;
+        match nap {
             Nap::For(time) => {
-                let waited = self.woken.wait_timeout_while(wait, time, |wait| !wait.flushing);
+                let waits = |wait: &mut Wait| wait.interruptions == before;
+                let waited = self.woken.wait_timeout_while(wait, time, waits);
                 wait = waited.unwrap_or_else(PoisonError::into_inner).0;
-                false
             }
             Nap::Until(id) => {
                 wait.clock_id = Some(id.clone());
                 drop(wait);
-                let result = id.wait().0;
+                let _ = id.wait();
                 wait = self.wait();
                 wait.clock_id = None;
-                result == Err(gst::ClockError::Unscheduled)
             }
-        };
-        if wait.flushing || unscheduled {
+        }
+        if wait.flushing {
             return Err(gst::FlowError::Flushing);
         }
-        Ok(())
+        Ok(wait.interruptions == before)
     }
 }

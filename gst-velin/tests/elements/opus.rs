@@ -80,8 +80,8 @@ fn opus_is_heard_together_with_pcm_of_the_same_delay() {
         "audiotestsrc is-live=true samplesperbuffer=240 freq=100 volume=0.2 ! {FLOAT_STEREO} ! \
          tee name=t \
          t. ! queue ! velinsink port={port} stream-name=plain packet-time=5000000 {files} \
-         t. ! queue ! audioamplify amplification=-1 ! velinsink name=sink codec=opus port={port} \
-         stream-name=turned packet-time=5000000 {files}"
+         t. ! queue ! audioconvert mix-matrix=\"<<(float)-1.0,(float)0.0>,<(float)0.0,(float)-1.0>>\" \
+         ! velinsink name=sink codec=opus port={port} stream-name=turned packet-time=5000000 {files}"
     ))
     .play();
     let sink = line.element("sink");
