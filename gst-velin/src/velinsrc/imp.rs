@@ -67,6 +67,11 @@ struct Opened {
 #[derive(Default)]
 struct Wait {
     flushing: bool,
+    /// PLAYING→PAUSED is on its way through the base class.
+    pausing: bool,
+    /// In PAUSED the streaming thread stays where it is: if it left to pause its task, and that took
+    /// longer than going on, the task would be paused for good.
+    paused: bool,
     /// How often it was interrupted.
     interruptions: u64,
     clock_id: Option<gst::SingleShotClockId>,
@@ -181,7 +186,9 @@ impl ElementImpl for VelinSrc {
             gst::StateChange::ReadyToPaused => self.open().map_err(failed)?,
             _ => {}
         }
+        self.wait().pausing = transition == gst::StateChange::PlayingToPaused;
         let result = self.parent_change_state(transition);
+        self.wait().pausing = false;
         match transition {
             gst::StateChange::NullToReady if result.is_err() => self.seat.leave(),
             gst::StateChange::ReadyToPaused if result.is_err() => self.close(),
@@ -274,7 +281,11 @@ impl BaseSrcImpl for VelinSrc {
 
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
         let mut wait = self.wait();
-        wait.flushing = true;
+        if wait.pausing {
+            wait.paused = true;
+        } else {
+            wait.flushing = true;
+        }
         wait.interruptions = wait.interruptions.wrapping_add(1);
         if let Some(id) = wait.clock_id.take() {
             id.unschedule();
@@ -284,7 +295,10 @@ impl BaseSrcImpl for VelinSrc {
     }
 
     fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
-        self.wait().flushing = false;
+        let mut wait = self.wait();
+        wait.flushing = false;
+        wait.paused = false;
+        self.woken.notify_all();
         Ok(())
     }
 }
@@ -542,31 +556,31 @@ impl VelinSrc {
         Ok((clock, base_time))
     }
 
-    /// Waits; `false` if somebody interrupted it and that is over again: whoever pauses and goes on at
-    /// once must not find the streaming thread gone.
+    /// Waits; `false` if there was a pause meanwhile, which is over.
     fn nap(&self, nap: Nap) -> Result<bool, gst::FlowError> {
         let mut wait = self.wait();
-        if wait.flushing {
-            return Err(gst::FlowError::Flushing);
-        }
-        let before = wait.interruptions;
+        let before = (!wait.paused).then_some(wait.interruptions);
         match nap {
+            _ if wait.paused || wait.flushing => {}
             Nap::For(time) => {
-                let waits = |wait: &mut Wait| wait.interruptions == before;
+                let waits = |wait: &mut Wait| before == Some(wait.interruptions);
                 let waited = self.woken.wait_timeout_while(wait, time, waits);
                 wait = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
             Nap::Until(id) => {
                 wait.clock_id = Some(id.clone());
                 drop(wait);
+                // Woken in time or not: the rest says which.
                 let _ = id.wait();
                 wait = self.wait();
                 wait.clock_id = None;
             }
         }
+        let paused = |wait: &mut Wait| wait.paused && !wait.flushing;
+        wait = self.woken.wait_while(wait, paused).unwrap_or_else(PoisonError::into_inner);
         if wait.flushing {
             return Err(gst::FlowError::Flushing);
         }
-        Ok(wait.interruptions == before)
+        Ok(before == Some(wait.interruptions))
     }
 }
