@@ -189,6 +189,12 @@ impl ElementImpl for VelinSrc {
         self.wait().pausing = transition == gst::StateChange::PlayingToPaused;
         let result = self.parent_change_state(transition);
         self.wait().pausing = false;
+        if transition == gst::StateChange::PausedToPlaying {
+            // Not every GStreamer says so by `unlock_stop`: in 1.28 the streaming thread itself
+            // calls it, once it has returned.
+            self.wait().paused = false;
+            self.woken.notify_all();
+        }
         match transition {
             gst::StateChange::NullToReady if result.is_err() => self.seat.leave(),
             gst::StateChange::ReadyToPaused if result.is_err() => self.close(),
